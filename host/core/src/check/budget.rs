@@ -1,0 +1,76 @@
+//! The sums: every reservation against every budget.
+
+use super::Finding;
+use crate::forecast::Reservation;
+use crate::job::{Job, Stage};
+use crate::machine::Machine;
+use crate::plan::{Plan, StagePlan, Tier};
+use crate::situation::Budget;
+use crate::units::Bytes;
+
+pub(super) fn activations(stage: &Stage, plan: &StagePlan) -> Option<Finding> {
+    let task = stage.peak_task()?;
+    (plan.activations < task.memory.peak).then(|| Finding::Activations {
+        stage: stage.name.clone(),
+        task: task.name.clone(),
+        needs: task.memory.peak,
+        has: plan.activations,
+    })
+}
+
+/// Device bytes of one stage at its peak: fixed overhead, slots, what other stages keep and
+/// activations, each rounded up to what the device hands out.
+#[must_use]
+pub fn fixed_and_stage(plan: &Plan, stage: usize, machine: &Machine) -> Bytes {
+    let granule = machine.device.granularity;
+    let kept = |index: usize, keep_only: bool| -> Bytes {
+        let slots = plan.stages[index].slots.iter().filter(|s| s.keep || !keep_only);
+        slots.map(|s| s.bytes.round_up(granule)).sum()
+    };
+    let slots: Bytes = (0..plan.stages.len()).map(|i| kept(i, i != stage)).sum();
+    machine.device.fixed_overhead + slots + plan.stages[stage].activations.round_up(granule)
+}
+
+pub(super) fn device<'a>(
+    plan: &'a Plan,
+    job: &'a Job,
+    machine: &'a Machine,
+    budget: &'a Budget,
+) -> impl Iterator<Item = Finding> + 'a {
+    job.stages.iter().enumerate().filter_map(move |(i, stage)| {
+        let needs = fixed_and_stage(plan, i, machine);
+        let finding = || Finding::DeviceBudget { stage: stage.name.clone(), needs, budget: budget.device };
+        (needs > budget.device).then(finding)
+    })
+}
+
+/// Host bytes by reservation: masters of blocks, output frames, and the buffer that disk reads of
+/// streamed blocks pass through where the device cannot read the disk itself.
+#[must_use]
+pub fn host_reservations(plan: &Plan, job: &Job) -> Vec<Reservation> {
+    let masters = |tier: Tier| -> Bytes {
+        let homes = job.blocks.iter().zip(&plan.homes);
+        homes.filter(|(_, t)| **t == tier).map(|(b, _)| b.slab).sum()
+    };
+    let from_disk = job.blocks.iter().zip(&plan.homes).filter(|(_, t)| **t == Tier::Disk);
+    let staging = from_disk.map(|(b, _)| b.slab.max(b.file)).max().unwrap_or(Bytes::ZERO);
+    [
+        ("pinned", masters(Tier::Pinned)),
+        ("pageable", masters(Tier::Host)),
+        ("disk-staging", staging),
+        ("frames", job.frames_host),
+    ]
+    .into_iter()
+    .map(|(name, bytes)| Reservation { name: name.to_owned(), bytes })
+    .collect()
+}
+
+pub(super) fn host(plan: &Plan, job: &Job, budget: &Budget) -> Vec<Finding> {
+    let reservations = host_reservations(plan, job);
+    let pinned = reservations[0].bytes;
+    let total: Bytes = reservations.iter().map(|r| r.bytes).sum();
+    let over = |tier: &str, needs: Bytes, budget: Bytes| {
+        (needs > budget).then(|| Finding::HostBudget { tier: tier.to_owned(), needs, budget })
+    };
+    over("host", total, budget.host).into_iter().chain(over("pinned", pinned, budget.pinned)).collect()
+}

@@ -1,0 +1,223 @@
+//! What a computer can do: sizes, rates, latencies, each with an interval.
+
+use serde::{Deserialize, Serialize};
+
+use crate::dtype::DType;
+use crate::forecast::Provenance;
+use crate::job::{OpCost, OpKind, Task};
+use crate::plan::Tier;
+use crate::units::{Bytes, Nanos};
+use crate::ContentHash;
+
+/// A figure with its spread. For rates `p10` is the slow end and `p90` the fast one; a forecast's
+/// p90 time uses the p10 rate.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Quantiles {
+    /// One in ten is below.
+    pub p10: f64,
+    /// The median.
+    pub p50: f64,
+    /// One in ten is above.
+    pub p90: f64,
+}
+
+impl Quantiles {
+    /// A figure without spread.
+    #[must_use]
+    pub const fn exactly(value: f64) -> Self {
+        Self { p10: value, p50: value, p90: value }
+    }
+
+    /// The rate to use for an estimate.
+    #[must_use]
+    pub const fn rate(&self, estimate: crate::Estimate) -> f64 {
+        match estimate {
+            crate::Estimate::Fast => self.p90,
+            crate::Estimate::Median => self.p50,
+            crate::Estimate::Slow => self.p10,
+        }
+    }
+}
+
+/// A rate that depends on the amount of work: measured points, interpolated in the logarithm of the
+/// amount, held flat beyond the ends.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Curve {
+    /// A fixed time for every operation, in nanoseconds.
+    pub latency_ns: f64,
+    /// `(amount, amount per second)`, amounts rising.
+    pub points: Vec<(f64, Quantiles)>,
+}
+
+impl Curve {
+    /// A curve with one rate for every amount.
+    #[must_use]
+    pub fn flat(latency_ns: f64, rate: Quantiles) -> Self {
+        Self { latency_ns, points: vec![(1.0, rate)] }
+    }
+
+    /// The time for an amount, in nanoseconds; the latency alone for no amount.
+    #[must_use]
+    pub fn time_ns(&self, amount: f64, estimate: crate::Estimate) -> f64 {
+        if amount <= 0.0 {
+            return self.latency_ns;
+        }
+        self.latency_ns + amount / self.rate(amount, estimate) * 1e9
+    }
+
+    fn rate(&self, amount: f64, estimate: crate::Estimate) -> f64 {
+        let after = self.points.partition_point(|(x, _)| *x <= amount);
+        let value = |i: usize| self.points[i].1.rate(estimate);
+        match after {
+            0 => self.points.first().map_or(f64::INFINITY, |(_, q)| q.rate(estimate)),
+            n if n == self.points.len() => value(n - 1),
+            n => {
+                let (low, high) = (self.points[n - 1].0, self.points[n].0);
+                let share = (amount / low).ln() / (high / low).ln();
+                value(n - 1) + (value(n) - value(n - 1)) * share
+            }
+        }
+    }
+}
+
+/// How fast one kind of operation runs in one type: the slower of its arithmetic and its memory.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OpRate {
+    /// What is done.
+    pub kind: OpKind,
+    /// The type of the arithmetic.
+    pub dtype: DType,
+    /// Floating-point operations per second against floating-point operations of one call; its
+    /// latency is the cost of a launch.
+    pub flops: Curve,
+    /// Bytes per second against bytes of one call.
+    pub bytes: Curve,
+}
+
+impl OpRate {
+    fn time_ns(&self, cost: &OpCost, estimate: crate::Estimate) -> f64 {
+        let count = f64::from(cost.count.max(1));
+        let flops = self.flops.time_ns(cost.flops as f64 / count, estimate);
+        let bytes = self.bytes.time_ns(cost.bytes as f64 / count, estimate);
+        flops.max(bytes) * count
+    }
+}
+
+/// The device: a GPU, or the CPU's own accounting domain of RAM.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Device {
+    /// The product name.
+    pub name: String,
+    /// Memory of the whole device.
+    pub memory: Bytes,
+    /// Sizes are rounded up to a multiple of this.
+    pub granularity: u64,
+    /// Context, modules and libraries: taken before the first tensor.
+    pub fixed_overhead: Bytes,
+    /// Whose scratch declarations hold on this device.
+    pub kernel_set: String,
+}
+
+/// The host's memory.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HostSpec {
+    /// RAM of the whole machine.
+    pub memory: Bytes,
+    /// Bytes per second of conversion between element types while loading.
+    pub convert: Curve,
+}
+
+/// The link between host and device.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LinkSpec {
+    /// Pinned host memory to the device.
+    pub h2d_pinned: Curve,
+    /// Pageable host memory to the device.
+    pub h2d_pageable: Curve,
+    /// Device to host.
+    pub d2h: Curve,
+}
+
+/// The disk that weights are read from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DiskSpec {
+    /// Sequential reads of a block.
+    pub read: Curve,
+}
+
+/// A machine as data, made from a profile.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Machine {
+    /// The profile's name, such as `rtx-3060-12gb`.
+    pub name: String,
+    /// The profile's content hash.
+    pub hash: ContentHash,
+    /// How the least certain of the figures was obtained.
+    pub provenance: Provenance,
+    /// The device.
+    pub device: Device,
+    /// The host.
+    pub host: HostSpec,
+    /// The link.
+    pub link: LinkSpec,
+    /// The disk.
+    pub disk: DiskSpec,
+    /// Rates of operations.
+    pub ops: Vec<OpRate>,
+}
+
+/// A job needs an operation for which a profile has no figure.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("profile '{profile}' has no rate for {kind:?} in {dtype}: choose another storage type or another profile")]
+pub struct MissingRate {
+    /// The profile.
+    pub profile: String,
+    /// The kind of operation.
+    pub kind: OpKind,
+    /// The type it would run in.
+    pub dtype: DType,
+}
+
+impl Machine {
+    /// The time of a task's arithmetic on the device.
+    ///
+    /// # Errors
+    /// If the profile has no rate for one of the task's operations; a figure is never made up.
+    pub fn task_time(&self, task: &Task, estimate: crate::Estimate) -> Result<Nanos, MissingRate> {
+        let mut total = 0.0;
+        for cost in &task.ops {
+            let rate = self.ops.iter().find(|r| r.kind == cost.kind && r.dtype == cost.dtype).ok_or_else(|| {
+                MissingRate { profile: self.name.clone(), kind: cost.kind, dtype: cost.dtype }
+            })?;
+            total += rate.time_ns(cost, estimate);
+        }
+        if task.gathered > Bytes::ZERO {
+            total += self.disk.read.time_ns(task.gathered.as_f64(), estimate);
+        }
+        Ok(Nanos(total.round() as u64))
+    }
+
+    /// The time that a copy of one block keeps the link busy.
+    #[must_use]
+    pub fn copy_time(&self, from: Tier, bytes: Bytes, estimate: crate::Estimate) -> Nanos {
+        let curve = match from {
+            Tier::Pinned => &self.link.h2d_pinned,
+            Tier::Host | Tier::Disk | Tier::Device => &self.link.h2d_pageable,
+        };
+        Nanos(curve.time_ns(bytes.as_f64(), estimate).round() as u64)
+    }
+
+    /// The time that reading one block keeps the disk busy, conversion included.
+    #[must_use]
+    pub fn read_time(&self, file: Bytes, converts: bool, estimate: crate::Estimate) -> Nanos {
+        let read = self.disk.read.time_ns(file.as_f64(), estimate);
+        let convert = if converts { self.host.convert.time_ns(file.as_f64(), estimate) } else { 0.0 };
+        Nanos((read + convert).round() as u64)
+    }
+
+    /// The time to send bytes to the host.
+    #[must_use]
+    pub fn send_time(&self, bytes: Bytes, estimate: crate::Estimate) -> Nanos {
+        Nanos(self.link.d2h.time_ns(bytes.as_f64(), estimate).round() as u64)
+    }
+}

@@ -1,0 +1,137 @@
+//! exp, tanh and erf as short polynomials without branches, so that a loop over
+//! them vectorises; the C library's functions would be a call per element.
+//!
+//! The coefficients are Chebyshev fits on the named interval. Each function is
+//! within 2 ulp of the exact value (3 for `Plain`, which rounds each product).
+
+use crate::simd::Simd;
+
+/// 1.5 * 2^23: adding and subtracting it rounds to the nearest integer.
+const ROUND: f32 = 12_582_912.0;
+/// ln 2 in two parts, the first exact when multiplied by a small integer.
+const LN_2_HIGH: f32 = 0.693_359_4;
+const LN_2_LOW: f32 = -2.121_944_4e-4;
+
+/// `(e^r - 1 - r) / r^2` on [-ln 2 / 2, ln 2 / 2].
+const EXP: [f32; 5] = [1.392_626_8e-3, 8.363_247e-3, 4.166_655_4e-2, 1.666_657_7e-1, 0.5];
+/// `(tanh x / x - 1) / x^2` in `x^2` on [0, 0.4].
+const TANH: [f32; 5] = [-6.045_165e-3, 2.096_132_9e-2, -5.384_326_3e-2, 1.333_271_9e-1, -3.333_332_8e-1];
+/// `erf x / x - 1` in `x^2` on [0, 1].
+const ERF: [f32; 7] = [
+    7.875_875e-5,
+    -8.016_864_3e-4,
+    5.189_087_4e-3,
+    -2.685_421_2e-2,
+    1.128_359_5e-1,
+    -3.761_262_7e-1,
+    1.283_791_7e-1,
+];
+/// `ln(1 - erf x)` on [0.98, 4].
+const LN_ERFC: [f32; 9] = [
+    1.639_938e-6,
+    -4.611_291_4e-5,
+    5.972_644e-4,
+    -4.761_717_2e-3,
+    2.642_704_4e-2,
+    -1.100_902e-1,
+    -6.318_157e-1,
+    -1.130_239_2,
+    3.214_710_3e-4,
+];
+
+/// Horner's rule, the highest power first.
+#[inline(always)]
+fn polynomial<S: Simd, const N: usize>(coefficients: [f32; N], x: f32) -> f32 {
+    let mut sum = coefficients[0];
+    for coefficient in &coefficients[1..] {
+        sum = S::fma(sum, x, *coefficient);
+    }
+    sum
+}
+
+/// 2^n as a float, for an integer n from -126 to 127.
+#[inline(always)]
+fn power_of_two(n: i32) -> f32 {
+    f32::from_bits((n.wrapping_add(127) as u32) << 23)
+}
+
+/// `x` kept within a range; NaN stays NaN, which `f32::clamp` is not sure to vectorise with.
+#[inline(always)]
+fn bounded(x: f32, low: f32, high: f32) -> f32 {
+    let x = if x < low { low } else { x };
+    if x > high { high } else { x }
+}
+
+/// e^x. Overflows to infinity, underflows through the subnormals to zero.
+#[inline(always)]
+pub(crate) fn exp<S: Simd>(x: f32) -> f32 {
+    let x = bounded(x, -105.0, 90.0);
+    let shifted = S::fma(x, std::f32::consts::LOG2_E, ROUND);
+    let n = shifted - ROUND;
+    let r = S::fma(n, -LN_2_LOW, S::fma(n, -LN_2_HIGH, x));
+    let value = S::fma(polynomial::<S, 5>(EXP, r), r * r, r) + 1.0;
+    // Two factors, since 2^n alone leaves f32's range before the result does.
+    let n = (shifted.to_bits() as i32).wrapping_sub(ROUND.to_bits() as i32);
+    value * power_of_two(n >> 1) * power_of_two(n - (n >> 1))
+}
+
+/// The hyperbolic tangent.
+#[inline(always)]
+pub(crate) fn tanh<S: Simd>(x: f32) -> f32 {
+    let size = x.abs();
+    let square = x * x;
+    let near = S::fma(polynomial::<S, 5>(TANH, square) * square, size, size);
+    let far = 1.0 - 2.0 / (exp::<S>(2.0 * size) + 1.0);
+    (if size < 0.625 { near } else { far }).copysign(x)
+}
+
+/// The error function.
+#[inline(always)]
+pub(crate) fn erf<S: Simd>(x: f32) -> f32 {
+    let size = bounded(x.abs(), 0.0, 4.0);
+    let near = S::fma(polynomial::<S, 7>(ERF, size * size), size, size);
+    let far = 1.0 - exp::<S>(polynomial::<S, 9>(LN_ERFC, size));
+    (if size < 1.0 { near } else { far }).copysign(x)
+}
+
+/// What is applied to each value after a kernel's sum.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activation {
+    /// The value itself.
+    None,
+    /// `x * sigmoid(x)`, also called swish.
+    Silu,
+    /// `x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3)))`.
+    GeluTanh,
+    /// `x / 2 * (1 + erf(x / sqrt 2))`.
+    GeluErf,
+}
+
+/// `x * sigmoid(x)`.
+#[inline(always)]
+pub(crate) fn silu<S: Simd>(x: f32) -> f32 {
+    x / (1.0 + exp::<S>(-x))
+}
+
+#[inline(always)]
+fn gelu_tanh<S: Simd>(x: f32) -> f32 {
+    const SQRT_2_OVER_PI: f32 = 0.797_884_6;
+    let inner = SQRT_2_OVER_PI * S::fma(0.044_715 * x * x, x, x);
+    0.5 * x * (1.0 + tanh::<S>(inner))
+}
+
+#[inline(always)]
+fn gelu_erf<S: Simd>(x: f32) -> f32 {
+    0.5 * x * (1.0 + erf::<S>(x * std::f32::consts::FRAC_1_SQRT_2))
+}
+
+/// Applies an activation to every value; the choice is made once, outside the loop.
+#[inline(always)]
+pub(crate) fn activate<S: Simd>(activation: Activation, values: &mut [f32]) {
+    match activation {
+        Activation::None => {}
+        Activation::Silu => values.iter_mut().for_each(|v| *v = silu::<S>(*v)),
+        Activation::GeluTanh => values.iter_mut().for_each(|v| *v = gelu_tanh::<S>(*v)),
+        Activation::GeluErf => values.iter_mut().for_each(|v| *v = gelu_erf::<S>(*v)),
+    }
+}

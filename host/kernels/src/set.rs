@@ -1,0 +1,117 @@
+//! Which instructions a kernel may use, and on how many threads it runs.
+
+/// A family of instructions for which every kernel has a version.
+///
+/// Two sets may round differently. Within one set a kernel gives the same bits
+/// on any number of threads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum KernelSet {
+    /// 512-bit vectors with fused multiply-add (x86-64 with AVX-512 F, BW, DQ and VL).
+    Avx512,
+    /// 256-bit vectors with fused multiply-add (x86-64 with AVX2 and FMA).
+    Avx2,
+    /// What every target has; multiply and add round separately.
+    Plain,
+}
+
+impl KernelSet {
+    /// All sets, the fastest first.
+    pub const ALL: [Self; 3] = [Self::Avx512, Self::Avx2, Self::Plain];
+
+    /// The fastest set that this machine can run.
+    #[must_use]
+    pub fn detect() -> Self {
+        Self::ALL.into_iter().find(|set| set.available()).unwrap_or(Self::Plain)
+    }
+
+    /// The name used in plans and profiles: `avx512`, `avx2` or `plain`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Avx512 => "avx512",
+            Self::Avx2 => "avx2",
+            Self::Plain => "plain",
+        }
+    }
+
+    /// The set with this name, `None` for a name that is not one of [`Self::name`]'s.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|set| set.name() == name)
+    }
+
+    /// Whether this machine has the instructions. Kernels refuse a set it lacks.
+    #[cfg(target_arch = "x86_64")]
+    #[must_use]
+    pub fn available(self) -> bool {
+        match self {
+            Self::Avx512 => {
+                is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512dq")
+                    && is_x86_feature_detected!("avx512vl")
+                    && Self::Avx2.available()
+            }
+            Self::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
+            Self::Plain => true,
+        }
+    }
+
+    /// Whether this machine has the instructions. Kernels refuse a set it lacks.
+    #[cfg(not(target_arch = "x86_64"))]
+    #[must_use]
+    pub fn available(self) -> bool {
+        self == Self::Plain
+    }
+
+    /// Rows of the register tile. The tile's accumulators, one vector group of
+    /// the right operand and one broadcast value fill the vector registers.
+    pub(crate) const fn tile_rows(self) -> usize {
+        match self {
+            Self::Avx512 => 12,
+            Self::Avx2 | Self::Plain => 6,
+        }
+    }
+
+    /// Columns of the register tile: two vectors.
+    pub(crate) const fn tile_cols(self) -> usize {
+        match self {
+            Self::Avx512 => 32,
+            Self::Avx2 => 16,
+            Self::Plain => 8,
+        }
+    }
+}
+
+/// How a kernel runs: its instructions and the most tasks it may split into.
+///
+/// Tasks run on the rayon pool that is current for the caller; a kernel never
+/// starts threads. The number of tasks changes the scratch and never the bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Exec {
+    /// The instructions to use.
+    pub set: KernelSet,
+    /// The most tasks to split into, at least 1.
+    pub threads: usize,
+}
+
+impl Exec {
+    /// Runs on `threads` tasks with the instructions of `set`.
+    #[must_use]
+    pub const fn new(set: KernelSet, threads: usize) -> Self {
+        Self { set, threads }
+    }
+
+    /// How many tasks work of `size` deserves when a task below `grain` is not
+    /// worth its start.
+    pub(crate) fn tasks(self, size: usize, grain: usize) -> usize {
+        (size / grain).clamp(1, self.threads.max(1))
+    }
+
+    /// Every kernel calls this first: running instructions that the machine
+    /// lacks would be undefined behaviour.
+    pub(crate) fn assert_available(self) {
+        assert!(self.set.available(), "kernel set {} is not available on this machine", self.set.name());
+        assert!(self.threads > 0, "a kernel needs at least one thread");
+    }
+}

@@ -1,0 +1,266 @@
+//! Instruction sets: the vector operations that the register tile is made of,
+//! and the macro that compiles one function body for each set.
+//!
+//! Only the register tile names vectors. Everything else is a plain loop that
+//! the compiler vectorises once it is compiled for a set.
+
+/// Depth of one chunk of a packed left operand; see [`crate::gemm::pack`].
+pub(crate) const CHUNK: usize = 8;
+
+/// One instruction set.
+pub(crate) trait Simd: Copy {
+    /// A vector of f32.
+    type V: Copy;
+    /// Values in a vector.
+    const LANES: usize;
+    /// Rows of the register tile.
+    const ROWS: usize;
+    /// Columns of the register tile.
+    const COLS: usize;
+
+    /// `a * b + c`, fused where the set has the instruction.
+    fn fma(a: f32, b: f32, c: f32) -> f32;
+
+    /// A vector with every lane `x`.
+    ///
+    /// # Safety
+    /// The machine has the set's instructions; so too for the rest of the trait.
+    unsafe fn splat(x: f32) -> Self::V;
+
+    /// # Safety
+    /// `at` is valid for reading `LANES` values.
+    unsafe fn load(at: *const f32) -> Self::V;
+
+    /// # Safety
+    /// `at` is valid for writing `LANES` values.
+    unsafe fn store(at: *mut f32, value: Self::V);
+
+    /// `a + b` in every lane.
+    ///
+    /// # Safety
+    /// As for [`Self::splat`].
+    unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
+
+    /// `a * b + c` in every lane, fused where [`Self::fma`] is.
+    ///
+    /// # Safety
+    /// As for [`Self::splat`].
+    unsafe fn mul_add(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+
+    /// Multiplies a packed panel of the left operand with one of the right:
+    /// `c[ROWS, COLS] (+)= a . b` over `chunks * CHUNK` values of depth.
+    ///
+    /// # Safety
+    /// `a` is valid for `chunks * ROWS * CHUNK` values, `b` for `chunks * CHUNK *
+    /// COLS`, and `c` for `ROWS` rows of `COLS` values that are `stride` apart.
+    unsafe fn tile(chunks: usize, a: *const f32, b: *const f32, c: *mut f32, stride: usize, add: bool);
+}
+
+/// The register tile: every accumulator is one chain over the depth, so that a
+/// result does not depend on where in the matrix its tile lies.
+///
+/// # Safety
+/// As for [`Simd::tile`], with `ROWS = R` and `COLS = C * LANES`.
+#[inline(always)]
+unsafe fn tile<S: Simd, const R: usize, const C: usize>(
+    chunks: usize,
+    a: *const f32,
+    b: *const f32,
+    c: *mut f32,
+    stride: usize,
+    add: bool,
+) {
+    // SAFETY: the caller promises the lengths that these offsets stay within.
+    unsafe {
+        let mut acc = [[S::splat(0.0); C]; R];
+        for chunk in 0..chunks {
+            for k in 0..CHUNK {
+                let depth = chunk * CHUNK + k;
+                let mut right = [S::splat(0.0); C];
+                for v in 0..C {
+                    right[v] = S::load(b.add((depth * C + v) * S::LANES));
+                }
+                for r in 0..R {
+                    let left = S::splat(*a.add((chunk * R + r) * CHUNK + k));
+                    for v in 0..C {
+                        acc[r][v] = S::mul_add(left, right[v], acc[r][v]);
+                    }
+                }
+            }
+        }
+        for (r, row) in acc.iter().enumerate() {
+            for (v, sum) in row.iter().enumerate() {
+                let at = c.add(r * stride + v * S::LANES);
+                S::store(at, if add { S::add(S::load(at), *sum) } else { *sum });
+            }
+        }
+    }
+}
+
+/// What every target has.
+#[derive(Clone, Copy)]
+pub(crate) struct Plain;
+
+impl Simd for Plain {
+    type V = [f32; 4];
+    const LANES: usize = 4;
+    const ROWS: usize = 6;
+    const COLS: usize = 8;
+
+    /// Never `f32::mul_add`: without the instruction it is a slow call.
+    #[inline(always)]
+    fn fma(a: f32, b: f32, c: f32) -> f32 {
+        a * b + c
+    }
+
+    #[inline(always)]
+    unsafe fn splat(x: f32) -> Self::V {
+        [x; 4]
+    }
+
+    #[inline(always)]
+    unsafe fn load(at: *const f32) -> Self::V {
+        // SAFETY: the caller promises four values, and the read is unaligned.
+        unsafe { at.cast::<[f32; 4]>().read_unaligned() }
+    }
+
+    #[inline(always)]
+    unsafe fn store(at: *mut f32, value: Self::V) {
+        // SAFETY: the caller promises room for four values, and the write is unaligned.
+        unsafe { at.cast::<[f32; 4]>().write_unaligned(value) }
+    }
+
+    #[inline(always)]
+    unsafe fn add(a: Self::V, b: Self::V) -> Self::V {
+        [a[0] + b[0], a[1] + b[1], a[2] + b[2], a[3] + b[3]]
+    }
+
+    #[inline(always)]
+    unsafe fn mul_add(a: Self::V, b: Self::V, c: Self::V) -> Self::V {
+        [a[0] * b[0] + c[0], a[1] * b[1] + c[1], a[2] * b[2] + c[2], a[3] * b[3] + c[3]]
+    }
+
+    #[inline(always)]
+    unsafe fn tile(chunks: usize, a: *const f32, b: *const f32, c: *mut f32, stride: usize, add: bool) {
+        // SAFETY: the caller's promise is the same.
+        unsafe { tile::<Self, 6, 2>(chunks, a, b, c, stride, add) }
+    }
+}
+
+/// Implements [`Simd`] for a set of x86-64 vector intrinsics.
+#[cfg(target_arch = "x86_64")]
+macro_rules! x86_set {
+    ($name:ident, $doc:literal, $vector:ident, $lanes:literal, $rows:literal,
+     $splat:ident, $load:ident, $store:ident, $add:ident, $mul_add:ident) => {
+        #[doc = $doc]
+        #[derive(Clone, Copy)]
+        pub(crate) struct $name;
+
+        impl Simd for $name {
+            type V = std::arch::x86_64::$vector;
+            const LANES: usize = $lanes;
+            const ROWS: usize = $rows;
+            const COLS: usize = 2 * $lanes;
+
+            #[inline(always)]
+            fn fma(a: f32, b: f32, c: f32) -> f32 {
+                a.mul_add(b, c)
+            }
+
+            #[inline(always)]
+            unsafe fn splat(x: f32) -> Self::V {
+                // SAFETY: the caller promises the instructions.
+                unsafe { std::arch::x86_64::$splat(x) }
+            }
+
+            #[inline(always)]
+            unsafe fn load(at: *const f32) -> Self::V {
+                // SAFETY: the caller promises the instructions and the values.
+                unsafe { std::arch::x86_64::$load(at) }
+            }
+
+            #[inline(always)]
+            unsafe fn store(at: *mut f32, value: Self::V) {
+                // SAFETY: the caller promises the instructions and the room.
+                unsafe { std::arch::x86_64::$store(at, value) }
+            }
+
+            #[inline(always)]
+            unsafe fn add(a: Self::V, b: Self::V) -> Self::V {
+                // SAFETY: the caller promises the instructions.
+                unsafe { std::arch::x86_64::$add(a, b) }
+            }
+
+            #[inline(always)]
+            unsafe fn mul_add(a: Self::V, b: Self::V, c: Self::V) -> Self::V {
+                // SAFETY: the caller promises the instructions.
+                unsafe { std::arch::x86_64::$mul_add(a, b, c) }
+            }
+
+            #[inline(always)]
+            unsafe fn tile(chunks: usize, a: *const f32, b: *const f32, c: *mut f32, stride: usize, add: bool) {
+                // SAFETY: the caller's promise is the same.
+                unsafe { tile::<Self, $rows, 2>(chunks, a, b, c, stride, add) }
+            }
+        }
+    };
+}
+
+#[cfg(target_arch = "x86_64")]
+x86_set!(
+    Avx512,
+    "512-bit vectors: 24 of 32 registers accumulate.",
+    __m512,
+    16,
+    12,
+    _mm512_set1_ps,
+    _mm512_loadu_ps,
+    _mm512_storeu_ps,
+    _mm512_add_ps,
+    _mm512_fmadd_ps
+);
+#[cfg(target_arch = "x86_64")]
+x86_set!(
+    Avx2,
+    "256-bit vectors: 12 of 16 registers accumulate.",
+    __m256,
+    8,
+    6,
+    _mm256_set1_ps,
+    _mm256_loadu_ps,
+    _mm256_storeu_ps,
+    _mm256_add_ps,
+    _mm256_fmadd_ps
+);
+
+/// Defines `name(set, arguments..)`, which runs `body::<Set, ..>(arguments..)`
+/// compiled for the instructions of `set`. The body must be `#[inline(always)]`
+/// all the way down, or its inner loops are compiled for no set at all.
+macro_rules! per_set {
+    ($(#[$meta:meta])*
+     fn $name:ident $(<$($param:ident : $bound:path),+>)? ($($arg:ident : $ty:ty),+ $(,)?) $(-> $out:ty)? = $body:ident) => {
+        $(#[$meta])*
+        pub(crate) fn $name $(<$($param: $bound),+>)? (set: $crate::set::KernelSet, $($arg: $ty),+) $(-> $out)? {
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+            fn avx512 $(<$($param: $bound),+>)? ($($arg: $ty),+) $(-> $out)? {
+                $body::<$crate::simd::Avx512, $($($param),+)?>($($arg),+)
+            }
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma")]
+            fn avx2 $(<$($param: $bound),+>)? ($($arg: $ty),+) $(-> $out)? {
+                $body::<$crate::simd::Avx2, $($($param),+)?>($($arg),+)
+            }
+            match set {
+                // SAFETY: every kernel asserts at its entry that the set is available.
+                #[cfg(target_arch = "x86_64")]
+                $crate::set::KernelSet::Avx512 => unsafe { avx512($($arg),+) },
+                // SAFETY: as above.
+                #[cfg(target_arch = "x86_64")]
+                $crate::set::KernelSet::Avx2 => unsafe { avx2($($arg),+) },
+                _ => $body::<$crate::simd::Plain, $($($param),+)?>($($arg),+),
+            }
+        }
+    };
+}
+pub(crate) use per_set;

@@ -1,0 +1,184 @@
+//! Streaming in a circle: shared slots are filled in turn, and the last blocks of a pass make way for
+//! the first of the next.
+
+use crate::split::BlockSet;
+use crate::{AT_ONCE, Loads, Split, StagePlan, StageView};
+
+/// A stretch of positions that use the same streamed block while no other streamed block is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Visit {
+    block: u32,
+    last: u32,
+}
+
+impl Loads {
+    /// No copies.
+    #[must_use]
+    pub const fn none() -> Self {
+        Self { block: Vec::new(), slot: Vec::new(), after: Vec::new() }
+    }
+
+    /// Adds a copy.
+    pub fn push(&mut self, block: u32, slot: u32, after: u32) {
+        self.block.push(block);
+        self.slot.push(slot);
+        self.after.push(after);
+    }
+
+    /// The number of copies.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.block.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.block.is_empty()
+    }
+
+    /// The copies as rows: block, slot, after.
+    pub fn rows(&self) -> impl Iterator<Item = (u32, u32, u32)> {
+        let rows = self.block.iter().zip(&self.slot).zip(&self.after);
+        rows.map(|((block, slot), after)| (*block, *slot, *after))
+    }
+}
+
+impl StagePlan {
+    /// Residents in slots of their own, the streamed blocks through `slots` shared slots in the order
+    /// in which they are used. While one of them is used, `slots - 1` are on their way or waiting.
+    ///
+    /// A block's copy starts when the block that was in its slot has been used for the last time,
+    /// across the end of a pass too. If the number of slots does not divide the number of streamed
+    /// blocks, each pass finds its blocks in other slots than the last, and the schedule repeats only
+    /// after some passes.
+    #[must_use]
+    pub fn rolling(view: &StageView, split: &Split, slots: u32) -> Self {
+        let slots = slots.max(1);
+        if split.streamed.len() <= slots as usize {
+            return Self::all_resident(view);
+        }
+        let visits = visits(&view.stage.blocks, &split.streamed);
+        let mut plan = Self::empty(view);
+        plan.cycle_passes = slots / gcd(visits.len() as u32, slots);
+        plan.slot_bytes = shared_slots(view, &visits, slots, plan.cycle_passes);
+        let mut firsts: Vec<(u32, u32)> = visits.iter().map(|v| v.block).zip(0..slots).collect();
+        for block in &split.resident {
+            firsts.push((*block, plan.slot_bytes.len() as u32));
+            plan.slot_bytes.push(view.slab(*block));
+        }
+        plan.prologue = in_order_of_use(view, &firsts);
+        plan.cycle = circle(&visits, slots, plan.cycle_passes, view.stage.blocks.len() as u32);
+        plan.slot_flags = vec![0; plan.slot_bytes.len()];
+        plan
+    }
+
+    /// Every block of the stage in a slot of its own.
+    #[must_use]
+    pub fn all_resident(view: &StageView) -> Self {
+        let mut plan = Self::empty(view);
+        for (block, slot) in view.distinct().into_iter().zip(0..) {
+            plan.slot_bytes.push(view.slab(block));
+            plan.slot_flags.push(0);
+            plan.prologue.push(block, slot, AT_ONCE);
+        }
+        plan
+    }
+
+    /// No slots yet, and the activations that the stage needs.
+    #[must_use]
+    pub fn empty(view: &StageView) -> Self {
+        Self {
+            slot_bytes: Vec::new(),
+            slot_flags: Vec::new(),
+            prologue: Loads::none(),
+            cycle: Loads::none(),
+            cycle_passes: 1,
+            activations: view.stage.activation_peak,
+        }
+    }
+
+    /// Marks every slot that is loaded once as outliving the stage.
+    #[must_use]
+    pub fn kept(mut self) -> Self {
+        for slot in 0..self.slot_flags.len() {
+            self.slot_flags[slot] = u8::from(!self.streams(slot as u32));
+        }
+        self
+    }
+
+    /// Whether blocks pass through a slot.
+    #[must_use]
+    pub fn streams(&self, slot: u32) -> bool {
+        self.cycle.slot.contains(&slot)
+    }
+
+    /// The blocks that are copied again and again, without repetition, in the order of their copies.
+    #[must_use]
+    pub fn streamed(&self) -> Vec<u32> {
+        let mut blocks = self.cycle.block.clone();
+        blocks.sort_unstable();
+        blocks.dedup();
+        blocks
+    }
+
+    /// Bytes that the slots take from the budget.
+    #[must_use]
+    pub fn held(&self, view: &StageView) -> u64 {
+        self.slot_bytes.iter().fold(0, |sum: u64, bytes| sum.saturating_add(view.round(*bytes)))
+    }
+}
+
+fn visits(positions: &[u32], streamed: &[u32]) -> Vec<Visit> {
+    let streamed = BlockSet::of(streamed);
+    let mut visits: Vec<Visit> = Vec::new();
+    for (block, last) in positions.iter().copied().zip(0..) {
+        if !streamed.contains(block) {
+            continue;
+        }
+        match visits.last_mut() {
+            Some(visit) if visit.block == block => visit.last = last,
+            _ => visits.push(Visit { block, last }),
+        }
+    }
+    visits
+}
+
+/// Each shared slot is as large as the largest block that passes through it.
+fn shared_slots(view: &StageView, visits: &[Visit], slots: u32, passes: u32) -> Vec<u64> {
+    let mut bytes = vec![0; slots as usize];
+    for (visit, turn) in visits.iter().cycle().zip(0..visits.len() * passes as usize) {
+        let slot: &mut u64 = &mut bytes[turn % slots as usize];
+        *slot = view.slab(visit.block).max(*slot);
+    }
+    bytes
+}
+
+fn in_order_of_use(view: &StageView, firsts: &[(u32, u32)]) -> Loads {
+    let mut loads = Loads::none();
+    let mut place = vec![u32::MAX; view.job.blocks.slab.len()];
+    for (block, rank) in view.distinct().into_iter().zip(0..) {
+        place[block as usize] = rank;
+    }
+    let mut firsts = firsts.to_vec();
+    firsts.sort_by_key(|(block, _)| place[*block as usize]);
+    firsts.into_iter().for_each(|(block, slot)| loads.push(block, slot, AT_ONCE));
+    loads
+}
+
+/// Turn k uses slot k mod `slots`; when it ends, the block of turn k + `slots` moves in.
+fn circle(visits: &[Visit], slots: u32, passes: u32, positions: u32) -> Loads {
+    let mut loads = Loads::none();
+    for pass in 0..passes {
+        for (i, visit) in visits.iter().enumerate() {
+            let turn = pass as usize * visits.len() + i;
+            let next = visits[(turn + slots as usize) % visits.len()];
+            loads.push(next.block, (turn % slots as usize) as u32, pass * positions + visit.last);
+        }
+    }
+    loads
+}
+
+fn gcd(a: u32, b: u32) -> u32 {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
