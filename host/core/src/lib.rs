@@ -24,7 +24,7 @@ pub use dtype::{DType, UnknownDType};
 pub use forecast::{Estimate, Forecast, LaneUse, Provenance, Reservation, StageForecast};
 pub use hash::ContentHash;
 pub use job::{ActClass, ActMemory, BlockId, Job, JobBlock, OpCost, OpKind, Pass, Stage, StageKind, Task};
-pub use machine::{Curve, DiskSpec, Device, HostSpec, LinkSpec, Machine, OpRate, Quantiles};
+pub use machine::{Curve, Device, DiskSpec, HostSpec, LinkSpec, Machine, MissingRate, OpRate, Quantiles};
 pub use model::{BlockSpec, Component, ModelSpec, TensorSpec};
 pub use plan::{
     AT_ONCE, Knobs, Load, Plan, PolicyId, Slot, StagePlan, StepDown, Tier, Trigger, TriggerKind,

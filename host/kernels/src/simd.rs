@@ -238,9 +238,9 @@ x86_set!(
 /// all the way down, or its inner loops are compiled for no set at all.
 macro_rules! per_set {
     ($(#[$meta:meta])*
-     fn $name:ident $(<$($param:ident : $bound:path),+>)? ($($arg:ident : $ty:ty),+ $(,)?) $(-> $out:ty)? = $body:ident) => {
+     $vis:vis fn $name:ident $(<$($param:ident : $bound:path),+>)? ($($arg:ident : $ty:ty),+ $(,)?) $(-> $out:ty)? = $body:ident) => {
         $(#[$meta])*
-        pub(crate) fn $name $(<$($param: $bound),+>)? (set: $crate::set::KernelSet, $($arg: $ty),+) $(-> $out)? {
+        $vis fn $name $(<$($param: $bound),+>)? (set: $crate::set::KernelSet, $($arg: $ty),+) $(-> $out)? {
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
             fn avx512 $(<$($param: $bound),+>)? ($($arg: $ty),+) $(-> $out)? {

@@ -9,5 +9,7 @@ pub mod arch;
 pub mod catalog;
 pub mod ops;
 pub mod params;
+pub mod pipeline;
 pub mod schedule;
+pub mod spec;
 pub mod weights;

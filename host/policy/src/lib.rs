@@ -1,1 +1,23 @@
-//! placeholder
+//! The host of policies: loads a component, asks it for a decision, and takes no harm.
+//!
+//! A policy is a WebAssembly component of the world `loadline:policy/memory-policy` (see
+//! `wit/policy@0.1.0`). This crate is the only one that knows wasmtime; what goes in and comes out are
+//! the types of `loadline-core`. It does not check plans (`loadline_core::check`) nor make forecasts: it
+//! asks an [`Oracle`] for them.
+
+mod bindings;
+mod engine;
+mod error;
+mod guest;
+mod lift;
+mod limits;
+mod lower;
+mod oracle;
+mod policy;
+pub mod settings;
+
+pub use engine::{CONTRACT, PolicyEngine};
+pub use error::PolicyError;
+pub use limits::Limits;
+pub use oracle::{Oracle, Outlook, Silent};
+pub use policy::{Decided, LogLine, Policy};

@@ -12,9 +12,7 @@ pub(crate) fn check(table: &[u8]) -> Result<(), String> {
     let texts = str::from_utf8(texts).map_err(|_| "its normaliser table is not UTF-8")?;
     for (position, unit) in units.iter().enumerate() {
         if !is_sound(position, Unit(*unit), &units, texts) {
-            return Err(format!(
-                "unit {position} of its normaliser table points outside it"
-            ));
+            return Err(format!("unit {position} of its normaliser table points outside it"));
         }
     }
     Ok(())
@@ -25,12 +23,7 @@ fn split(table: &[u8]) -> Option<(Vec<u32>, &[u8])> {
     let (trie, texts) = rest.split_at_checked(u32::from_le_bytes(*size) as usize)?;
     let (units, odd) = trie.as_chunks();
     let sound = !units.is_empty() && odd.is_empty();
-    sound.then(|| {
-        (
-            units.iter().map(|u| u32::from_le_bytes(*u)).collect(),
-            texts,
-        )
-    })
+    sound.then(|| (units.iter().map(|u| u32::from_le_bytes(*u)).collect(), texts))
 }
 
 /// One unit of the trie, in the bit layout of darts-clone.

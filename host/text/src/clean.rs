@@ -16,10 +16,7 @@ pub fn clean_prompt(text: &str) -> String {
     let entities = Entities::new();
     let fixed = fix_text(text, &entities);
     let plain = entities.unescape(&entities.unescape(&fixed));
-    let words: Vec<&str> = plain
-        .split(is_python_space)
-        .filter(|word| !word.is_empty())
-        .collect();
+    let words: Vec<&str> = plain.split(is_python_space).filter(|word| !word.is_empty()).collect();
     words.join(" ")
 }
 
@@ -42,19 +39,10 @@ fn fix_text(text: &str, entities: &Entities) -> String {
 fn fix_line(line: &str, unescape: bool, entities: &Entities) -> String {
     let mut text = line.to_owned();
     loop {
-        let unescaped = if unescape {
-            unescape_strictly(&text, entities)
-        } else {
-            text.clone()
-        };
+        let unescaped = if unescape { unescape_strictly(&text, entities) } else { text.clone() };
         let mapped: String = unescaped.chars().flat_map(fix_char).collect();
-        let lines = mapped
-            .replace("\r\n", "\n")
-            .replace(['\r', '\u{2028}', '\u{2029}', '\u{85}'], "\n");
-        let printable: String = remove_terminal_escapes(&lines)
-            .chars()
-            .filter(|c| !is_control(*c))
-            .collect();
+        let lines = mapped.replace("\r\n", "\n").replace(['\r', '\u{2028}', '\u{2029}', '\u{85}'], "\n");
+        let printable: String = remove_terminal_escapes(&lines).chars().filter(|c| !is_control(*c)).collect();
         let fixed: String = printable.nfc().collect();
         if fixed == text {
             return fixed;
@@ -72,9 +60,7 @@ fn fix_char(c: char) -> Vec<char> {
         '\u{149}' => vec!['\'', 'n'],
         '\u{1c4}'..='\u{1cc}' | '\u{1f1}'..='\u{1f3}' => compatible(c).nfc().collect(),
         '\u{fb05}' => vec!['\u{17f}', 't'],
-        '\u{fb00}'..='\u{fb06}' | '\u{3000}' | '\u{ff01}'..='\u{ffef}' => {
-            compatible(c).flat_map(fix_quote).collect()
-        }
+        '\u{fb00}'..='\u{fb06}' | '\u{3000}' | '\u{ff01}'..='\u{ffef}' => compatible(c).flat_map(fix_quote).collect(),
         _ => fix_quote(c),
     }
 }
@@ -144,25 +130,11 @@ fn strict_replacement(reference: &str, entities: &Entities) -> String {
     if name.starts_with('#') {
         // Prefixes of digits, as in &#12ab;, are ambiguous and stay.
         let plain = entities.unescape(reference);
-        return if plain.contains(';') {
-            reference.to_owned()
-        } else {
-            plain
-        };
+        return if plain.contains(';') { reference.to_owned() } else { plain };
     }
     let capitals = || {
-        let unknown = entities.unescape(reference) == reference
-            && !name.contains(|c: char| c.is_ascii_lowercase());
-        unknown
-            .then(|| {
-                entities
-                    .named(&name.to_ascii_lowercase())
-                    .map(|text| text.to_uppercase())
-            })
-            .flatten()
+        let unknown = entities.unescape(reference) == reference && !name.contains(|c: char| c.is_ascii_lowercase());
+        unknown.then(|| entities.named(&name.to_ascii_lowercase()).map(|text| text.to_uppercase())).flatten()
     };
-    entities
-        .named(name)
-        .or_else(capitals)
-        .unwrap_or_else(|| reference.to_owned())
+    entities.named(name).or_else(capitals).unwrap_or_else(|| reference.to_owned())
 }

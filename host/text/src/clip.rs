@@ -13,16 +13,12 @@ use crate::TokenizerError;
 const START: &str = "<|startoftext|>";
 const END: &str = "<|endoftext|>";
 
-const WORDS: &str =
-    r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
+const WORDS: &str = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
 
 pub(crate) fn open(vocab: &Path, merges: &Path) -> Result<tokenizers::Tokenizer, TokenizerError> {
     let tokens = read_vocab(vocab)?;
     let id = |token: &str| {
-        tokens
-            .get(token)
-            .copied()
-            .ok_or_else(|| TokenizerError::damaged(vocab, format!("it has no {token}")))
+        tokens.get(token).copied().ok_or_else(|| TokenizerError::damaged(vocab, &format!("it has no {token}")))
     };
     let special = |token: &str, id: u32| json!({"id": id, "content": token, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true});
     let (start, end) = (id(START)?, id(END)?);
@@ -55,27 +51,21 @@ pub(crate) fn open(vocab: &Path, merges: &Path) -> Result<tokenizers::Tokenizer,
         },
     });
     // Only the merges can be at fault now: each must join two tokens into a third.
-    serde_json::from_value(whole).map_err(|e| TokenizerError::damaged(merges, e))
+    serde_json::from_value(whole).map_err(|e| TokenizerError::damaged(merges, &e))
 }
 
 fn read_vocab(file: &Path) -> Result<BTreeMap<String, u32>, TokenizerError> {
     let bytes = std::fs::read(file).map_err(TokenizerError::io(file))?;
-    serde_json::from_slice(&bytes).map_err(|e| TokenizerError::damaged(file, e))
+    serde_json::from_slice(&bytes).map_err(|e| TokenizerError::damaged(file, &e))
 }
 
 fn read_merges(file: &Path) -> Result<Vec<(String, String)>, TokenizerError> {
     let bytes = std::fs::read(file).map_err(TokenizerError::io(file))?;
-    let text = String::from_utf8(bytes).map_err(|e| TokenizerError::damaged(file, e))?;
-    let rules = text
-        .lines()
-        .enumerate()
-        .filter(|(_, line)| !line.is_empty() && !line.starts_with("#version"));
+    let text = String::from_utf8(bytes).map_err(|e| TokenizerError::damaged(file, &e))?;
+    let rules = text.lines().enumerate().filter(|(_, line)| !line.is_empty() && !line.starts_with("#version"));
     let rule = |(number, line): (usize, &str)| match line.split_once(' ') {
         Some((left, right)) if !right.contains(' ') => Ok((left.to_owned(), right.to_owned())),
-        _ => Err(TokenizerError::damaged(
-            file,
-            format!("line {} is not a pair of tokens", number + 1),
-        )),
+        _ => Err(TokenizerError::damaged(file, &format!("line {} is not a pair of tokens", number + 1))),
     };
     rules.map(rule).collect()
 }

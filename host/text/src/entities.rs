@@ -27,12 +27,7 @@ pub(crate) struct Entities(Vec<(&'static str, &'static str)>);
 
 impl Entities {
     pub(crate) fn new() -> Self {
-        Self(
-            TABLE
-                .lines()
-                .filter_map(|line| line.split_once('\t'))
-                .collect(),
-        )
+        Self(TABLE.lines().filter_map(|line| line.split_once('\t')).collect())
     }
 
     /// The text of a name as written after the ampersand, with or without its semicolon.
@@ -64,23 +59,14 @@ impl Entities {
     fn replacement(&self, reference: &str) -> Option<String> {
         match reference.strip_prefix('#') {
             Some(number) => numeric(number.trim_end_matches(';')),
-            None => self
-                .named(reference)
-                .or_else(|| self.longest_prefix(reference)),
+            None => self.named(reference).or_else(|| self.longest_prefix(reference)),
         }
     }
 
     /// References without a semicolon may run into the next word: `&notit` is `¬it`.
     fn longest_prefix(&self, reference: &str) -> Option<String> {
-        let ends = reference
-            .char_indices()
-            .map(|(at, _)| at)
-            .skip(2)
-            .collect::<Vec<_>>();
-        let found = ends
-            .into_iter()
-            .rev()
-            .find_map(|end| self.named(&reference[..end]).map(|text| (text, end)));
+        let ends = reference.char_indices().map(|(at, _)| at).skip(2).collect::<Vec<_>>();
+        let found = ends.into_iter().rev().find_map(|end| self.named(&reference[..end]).map(|text| (text, end)));
         found.map(|(text, end)| text + &reference[end..])
     }
 }
@@ -91,11 +77,7 @@ fn reference_length(text: &str) -> usize {
         Some(number) => numeric_length(number).map_or(0, |n| 1 + n),
         None => {
             let stops = |c: char| matches!(c, '\t' | '\n' | '\x0c' | ' ' | '<' | '&' | '#' | ';');
-            text.chars()
-                .take(NAME_CHARS_MAX)
-                .take_while(|&c| !stops(c))
-                .map(char::len_utf8)
-                .sum()
+            text.chars().take(NAME_CHARS_MAX).take_while(|&c| !stops(c)).map(char::len_utf8).sum()
         }
     };
     body + usize::from(body > 0 && text[body..].starts_with(';'))
@@ -103,11 +85,10 @@ fn reference_length(text: &str) -> usize {
 
 fn numeric_length(number: &str) -> Option<usize> {
     let digits = |text: &str, radix: u32| text.chars().take_while(|c| c.is_digit(radix)).count();
-    let length = match number.strip_prefix(['x', 'X']) {
+    match number.strip_prefix(['x', 'X']) {
         Some(hex) => Some(digits(hex, 16)).filter(|&n| n > 0).map(|n| n + 1),
         None => Some(digits(number, 10)).filter(|&n| n > 0),
-    };
-    length
+    }
 }
 
 /// The text of a number as written after `&#`. Codes that HTML does not allow give nothing, impossible ones the
@@ -136,6 +117,5 @@ fn numeric(number: &str) -> Option<String> {
 }
 
 fn is_disallowed(code: u32) -> bool {
-    matches!(code, 0x01..=0x08 | 0x0b | 0x0e..=0x1f | 0x7f | 0xfdd0..=0xfdef)
-        || code & 0xfffe == 0xfffe
+    matches!(code, 0x01..=0x08 | 0x0b | 0x0e..=0x1f | 0x7f | 0xfdd0..=0xfdef) || code & 0xfffe == 0xfffe
 }

@@ -37,9 +37,7 @@ pub enum TokenizerError {
         problem: String,
     },
     /// The requested length has no room for the tokens that every prompt gets.
-    #[error(
-        "a length of {max_length} tokens is too short: {special} are needed for the start and end of a prompt"
-    )]
+    #[error("a length of {max_length} tokens is too short: {special} are needed for the start and end of a prompt")]
     TooShort {
         /// Length asked for.
         max_length: usize,
@@ -52,24 +50,15 @@ pub enum TokenizerError {
 }
 
 impl TokenizerError {
-    pub(crate) fn damaged(file: &Path, problem: impl ToString) -> Self {
-        Self::Damaged {
-            file: file.to_owned(),
-            problem: problem.to_string(),
-        }
+    pub(crate) fn damaged(file: &Path, problem: &(impl ToString + ?Sized)) -> Self {
+        Self::Damaged { file: file.to_owned(), problem: problem.to_string() }
     }
 
-    pub(crate) fn unsupported(file: &Path, problem: impl ToString) -> Self {
-        Self::Unsupported {
-            file: file.to_owned(),
-            problem: problem.to_string(),
-        }
+    pub(crate) fn unsupported(file: &Path, problem: &(impl ToString + ?Sized)) -> Self {
+        Self::Unsupported { file: file.to_owned(), problem: problem.to_string() }
     }
 
     pub(crate) fn io(file: &Path) -> impl FnOnce(std::io::Error) -> Self + '_ {
-        move |source| Self::Io {
-            file: file.to_owned(),
-            source,
-        }
+        move |source| Self::Io { file: file.to_owned(), source }
     }
 }

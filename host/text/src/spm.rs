@@ -27,15 +27,12 @@ const END: &str = "</s>";
 /// Opens `spiece.model` and appends T5's sentinels `<extra_id_n>`, the highest number first.
 pub(crate) fn open(file: &Path, sentinels: u64) -> Result<tokenizers::Tokenizer, TokenizerError> {
     let bytes = std::fs::read(file).map_err(TokenizerError::io(file))?;
-    let model = Model::parse(&bytes).map_err(|problem| TokenizerError::damaged(file, problem))?;
-    check(&model).map_err(|problem| TokenizerError::damaged(file, problem))?;
+    let model = Model::parse(&bytes).map_err(|problem| TokenizerError::damaged(file, &problem))?;
+    check(&model).map_err(|problem| TokenizerError::damaged(file, &problem))?;
     if !model.is_unigram {
-        return Err(TokenizerError::unsupported(
-            file,
-            "it is not a unigram model",
-        ));
+        return Err(TokenizerError::unsupported(file, "it is not a unigram model"));
     }
-    build(&model, sentinels).map_err(|e| TokenizerError::damaged(file, e))
+    build(&model, sentinels).map_err(|e| TokenizerError::damaged(file, &e))
 }
 
 /// What the tokenizer takes for granted.
@@ -43,10 +40,7 @@ fn check(model: &Model) -> Result<(), String> {
     let mut seen = BTreeSet::new();
     for piece in &model.pieces {
         if piece.text.is_empty() || !piece.score.is_finite() {
-            return Err(format!(
-                "piece {:?} has the score {}",
-                piece.text, piece.score
-            ));
+            return Err(format!("piece {:?} has the score {}", piece.text, piece.score));
         }
         if !seen.insert(piece.text.as_str()) {
             return Err(format!("piece {:?} occurs twice", piece.text));
@@ -63,18 +57,10 @@ fn check(model: &Model) -> Result<(), String> {
 }
 
 fn build(model: &Model, sentinels: u64) -> tokenizers::Result<tokenizers::Tokenizer> {
-    let sentinel_names: Vec<String> = (0..sentinels)
-        .rev()
-        .map(|i| format!("<extra_id_{i}>"))
-        .collect();
-    let pieces = model
-        .pieces
-        .iter()
-        .map(|p| (p.text.clone(), f64::from(p.score)));
+    let sentinel_names: Vec<String> = (0..sentinels).rev().map(|i| format!("<extra_id_{i}>")).collect();
+    let pieces = model.pieces.iter().map(|p| (p.text.clone(), f64::from(p.score)));
     let known: BTreeSet<&str> = model.pieces.iter().map(|p| p.text.as_str()).collect();
-    let new = sentinel_names
-        .iter()
-        .filter(|name| !known.contains(name.as_str()));
+    let new = sentinel_names.iter().filter(|name| !known.contains(name.as_str()));
     let vocabulary = pieces.chain(new.map(|name| (name.clone(), 0.0))).collect();
     let unigram = Unigram::from(vocabulary, model.unknown, model.byte_fallback)?;
 
@@ -85,27 +71,14 @@ fn build(model: &Model, sentinels: u64) -> tokenizers::Result<tokenizers::Tokeni
     let metaspace = Metaspace::new('\u{2581}', PrependScheme::Always, true);
     let words: [PreTokenizerWrapper; 2] = [WhitespaceSplit.into(), metaspace.into()];
     tokenizer.with_pre_tokenizer(Some(Sequence::new(words.into())));
-    let special = model
-        .pieces
-        .iter()
-        .filter(|p| matches!(p.kind, Kind::Unknown | Kind::Control));
-    let special: Vec<&str> = special
-        .map(|p| p.text.as_str())
-        .chain(sentinel_names.iter().map(String::as_str))
-        .collect();
-    tokenizer.add_special_tokens(
-        special
-            .into_iter()
-            .map(|text| AddedToken::from(text, true).normalized(false)),
-    )?;
+    let special = model.pieces.iter().filter(|p| matches!(p.kind, Kind::Unknown | Kind::Control));
+    let special: Vec<&str> =
+        special.map(|p| p.text.as_str()).chain(sentinel_names.iter().map(String::as_str)).collect();
+    tokenizer.add_special_tokens(special.into_iter().map(|text| AddedToken::from(text, true).normalized(false)))?;
     let own = model.pieces.iter().filter(|p| p.kind == Kind::UserDefined);
-    tokenizer
-        .add_tokens(own.map(|p| AddedToken::from(p.text.as_str(), false).normalized(false)))?;
+    tokenizer.add_tokens(own.map(|p| AddedToken::from(p.text.as_str(), false).normalized(false)))?;
     let end = tokenizer.token_to_id(END).unwrap_or_default();
-    let template = TemplateProcessing::builder()
-        .try_single("$A </s>")?
-        .special_tokens(vec![(END, end)])
-        .build()?;
+    let template = TemplateProcessing::builder().try_single("$A </s>")?.special_tokens(vec![(END, end)]).build()?;
     tokenizer.with_post_processor(Some(template));
     Ok(tokenizer)
 }

@@ -28,35 +28,22 @@ impl Tokenizer {
         let settings = Settings::open(dir)?;
         let inner = if let Some(file) = at("tokenizer.json") {
             let bytes = std::fs::read(&file).map_err(TokenizerError::io(&file))?;
-            tokenizers::Tokenizer::from_bytes(bytes)
-                .map_err(|e| TokenizerError::damaged(&file, e))?
+            tokenizers::Tokenizer::from_bytes(bytes).map_err(|e| TokenizerError::damaged(&file, &e))?
         } else if let Some(file) = at("spiece.model") {
             spm::open(&file, settings.sentinels)?
         } else if let (Some(vocab), Some(merges)) = (at("vocab.json"), at("merges.txt")) {
             clip::open(&vocab, &merges)?
         } else {
-            return Err(TokenizerError::Missing {
-                dir: dir.to_owned(),
-            });
+            return Err(TokenizerError::Missing { dir: dir.to_owned() });
         };
-        Self::new(dir, inner, settings)
+        Self::new(dir, inner, &settings)
     }
 
-    fn new(
-        dir: &Path,
-        mut inner: tokenizers::Tokenizer,
-        settings: Settings,
-    ) -> Result<Self, TokenizerError> {
+    fn new(dir: &Path, mut inner: tokenizers::Tokenizer, settings: &Settings) -> Result<Self, TokenizerError> {
         // Files may carry the length and padding of their last use; both are the caller's to decide.
-        inner
-            .with_truncation(None)
-            .map_err(|e| TokenizerError::damaged(dir, e))?;
+        inner.with_truncation(None).map_err(|e| TokenizerError::damaged(dir, &e))?;
         inner.with_padding(None);
-        let names = settings
-            .pad
-            .iter()
-            .map(String::as_str)
-            .chain(["<pad>", "<|endoftext|>"]);
+        let names = settings.pad.iter().map(String::as_str).chain(["<pad>", "<|endoftext|>"]);
         let pad = names.filter_map(|name| inner.token_to_id(name)).next();
         let pad = pad.ok_or_else(|| TokenizerError::damaged(dir, "it has no padding token"))?;
         Ok(Self { inner, pad })
@@ -69,23 +56,12 @@ impl Tokenizer {
     /// # Errors
     /// [`TokenizerError::TooShort`] if the added tokens alone are longer than `max_length`.
     pub fn encode(&self, text: &str, max_length: usize) -> Result<Vec<u32>, TokenizerError> {
-        let special = self
-            .inner
-            .get_post_processor()
-            .map_or(0, |p| p.added_tokens(false));
-        let room = max_length
-            .checked_sub(special)
-            .ok_or(TokenizerError::TooShort {
-                max_length,
-                special,
-            })?;
+        let special = self.inner.get_post_processor().map_or(0, |p| p.added_tokens(false));
+        let room = max_length.checked_sub(special).ok_or(TokenizerError::TooShort { max_length, special })?;
         let failed = |e: tokenizers::Error| TokenizerError::Encode(e.to_string());
         let mut encoding = self.inner.encode_fast(text, false).map_err(failed)?;
         encoding.truncate(room, 0, tokenizers::TruncationDirection::Right);
-        let whole = self
-            .inner
-            .post_process(encoding, None, true)
-            .map_err(failed)?;
+        let whole = self.inner.post_process(encoding, None, true).map_err(failed)?;
         Ok(whole.get_ids().to_vec())
     }
 
@@ -119,25 +95,18 @@ impl Settings {
     fn open(dir: &Path) -> Result<Self, TokenizerError> {
         let file = dir.join("tokenizer_config.json");
         if !file.is_file() {
-            return Ok(Self {
-                pad: None,
-                sentinels: SENTINELS_DEFAULT,
-            });
+            return Ok(Self { pad: None, sentinels: SENTINELS_DEFAULT });
         }
         let bytes = std::fs::read(&file).map_err(TokenizerError::io(&file))?;
-        let json: Value =
-            serde_json::from_slice(&bytes).map_err(|e| TokenizerError::damaged(&file, e))?;
+        let json: Value = serde_json::from_slice(&bytes).map_err(|e| TokenizerError::damaged(&file, &e))?;
         let pad = &json["pad_token"];
         // Older files spell a token as an object with its flags.
-        let pad = pad
-            .as_str()
-            .or_else(|| pad["content"].as_str())
-            .map(str::to_owned);
+        let pad = pad.as_str().or_else(|| pad["content"].as_str()).map(str::to_owned);
         let sentinels = json["extra_ids"].as_u64().unwrap_or(SENTINELS_DEFAULT);
         if sentinels > SENTINELS_MAX {
             return Err(TokenizerError::damaged(
                 &file,
-                format!("extra_ids is {sentinels}, more than {SENTINELS_MAX}"),
+                &format!("extra_ids is {sentinels}, more than {SENTINELS_MAX}"),
             ));
         }
         Ok(Self { pad, sentinels })

@@ -1,7 +1,7 @@
 //! Running other programs.
 
 use std::io::{BufRead, BufReader, Write};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitCode, Stdio};
 
 use crate::{Outcome, Stop};
 
@@ -25,6 +25,18 @@ pub(crate) fn run(command: &mut Command) -> Outcome {
     } else {
         Err(Stop::failed(format!("`{}`: {status}", typed(command))))
     }
+}
+
+/// Runs a command with all of this program's streams and answers with its exit code, as a wrapper does.
+pub(crate) fn exit_code(command: &mut Command) -> Outcome<ExitCode> {
+    let status = command
+        .status()
+        .map_err(|error| cannot_run(command, &error))?;
+    // A process that a signal ended has no code; its wrapper failed.
+    Ok(status
+        .code()
+        .and_then(|code| u8::try_from(code).ok())
+        .map_or(ExitCode::FAILURE, ExitCode::from))
 }
 
 /// Runs a command, and returns what it printed.

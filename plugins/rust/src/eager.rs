@@ -110,29 +110,28 @@ impl<'a> Walk<'a> {
         if block != NO_BLOCK {
             if self.slot[block as usize].is_none() {
                 // The next missing block is this one; the block just used makes way.
-                self.copy_next(u32::MAX);
+                self.copy_next();
             }
             start = start.max(self.ready[block as usize]);
         }
         let end = start.saturating_add(self.compute_ns[position]);
         let at = pass * self.blocks.len() as u32 + position as u32;
-        while self.link_free < end && self.copy_next(at) {}
+        while self.link_free < end && self.copy_next() {}
         self.now = end;
         if block != NO_BLOCK && self.last[block as usize] == position as u32 {
             self.used.push((block, at, end));
         }
     }
 
-    /// Decides the next copy, if there is room for it. A block that is used before `now_at` is passed
-    /// over.
-    fn copy_next(&mut self, now_at: u32) -> bool {
+    /// Decides the next copy, if there is room for it.
+    fn copy_next(&mut self) -> bool {
         let Some(block) = self.next_missing() else { return false };
         let Some((victim, used_at, used_end)) = self.used.last().copied() else { return false };
         let n = self.blocks.len() as u32;
         // A block that is needed again before the missing one stays. Its next use is one pass after
         // its last; that of the missing block follows from its turn.
         let pass = (self.wanted / self.order.len()) as u32;
-        if now_at != u32::MAX && used_at + n <= pass * n + self.last[block as usize] {
+        if used_at + n <= pass * n + self.last[block as usize] {
             return false;
         }
         self.used.pop();

@@ -70,7 +70,7 @@ impl<'a> RowWriter<'a> {
 per_set! {
     /// Packs `rows` rows of `run` values that start `stride` apart. `panels`
     /// holds whole panels; rows and depth beyond the values become zeros.
-    fn pack_rows<W: Widen>(
+    pub(crate) fn pack_rows<W: Widen>(
         values: &[W], stride: usize, rows: usize, run: usize, panels: &mut [f32],
     ) = pack_rows_for
 }
@@ -98,7 +98,7 @@ per_set! {
     /// Packs `cols` columns, each a contiguous run of `run` values that start
     /// `stride` apart. With `taps` above 1 a run is `[run / taps, taps]` and is
     /// packed as `[taps, run / taps]`.
-    fn pack_cols<W: Widen>(
+    pub(crate) fn pack_cols<W: Widen>(
         values: &[W], stride: usize, cols: usize, run: usize, taps: usize, panels: &mut [f32],
     ) = pack_cols_for
 }
@@ -168,7 +168,7 @@ fn pack_square<S: Simd, W: Widen>(
 per_set! {
     /// Packs a right operand that already lies row by row: `rows` of depth,
     /// each of `cols` values, that start `stride` apart.
-    fn pack_depth_rows<W: Widen>(
+    pub(crate) fn pack_depth_rows<W: Widen>(
         values: &[W], stride: usize, rows: usize, cols: usize, panels: &mut [f32],
     ) = pack_depth_rows_for
 }

@@ -7,7 +7,7 @@ mod block;
 mod embed;
 
 pub use block::{block, vace_block};
-pub use embed::{Patches, rotary, start, timestep_features};
+pub use embed::{Inputs, Patches, rotary, start, timestep_features};
 
 use loadline_core::DType;
 
@@ -16,7 +16,10 @@ use crate::params::WanDitConfig;
 
 /// What one branch carries from block to block.
 pub struct Branch<D> {
-    /// `[tokens, dim]` in the compute type.
+    /// How many branches of guidance are in the rows of `hidden`, `text` and `image`, one after the
+    /// other; 1 unless guidance runs batched.
+    pub batch: usize,
+    /// `[batch * tokens, dim]` in the compute type.
     pub hidden: Tensor<D>,
     /// The embedded time, f32 `[1, dim]`.
     pub temb: Tensor<D>,
@@ -32,7 +35,7 @@ pub struct Branch<D> {
     pub hints: Vec<(usize, Tensor<D>)>,
 }
 
-/// The rotary tables that all branches share, f32 `[tokens, head_dim / 2]`.
+/// The rotary tables that all branches share, f32 `[batch * tokens, head_dim / 2]`.
 pub struct Rotary<D> {
     /// Cosines.
     pub cos: Tensor<D>,
@@ -40,7 +43,8 @@ pub struct Rotary<D> {
     pub sin: Tensor<D>,
 }
 
-/// The velocity `[channels, frames, height, width]` in f32 from a branch that has passed all blocks.
+/// The velocities `[channels, frames, height, width]` in f32 from a branch that has passed all blocks,
+/// one for each member of its batch.
 ///
 /// # Errors
 /// If a weight is missing or the budget is exceeded.
@@ -50,8 +54,8 @@ pub fn finish<B: Backend>(
     grid: Patches,
     weights: &BlockWeights<B::Weight>,
     branch: Branch<B::Data>,
-) -> Result<Tensor<B::Data>, OpError> {
-    let Branch { hidden, temb, .. } = branch;
+) -> Result<Vec<Tensor<B::Data>>, OpError> {
+    let Branch { batch, hidden, temb, .. } = branch;
     let table = weights.get("scale_shift_table")?;
     let dim = config.inner_dim();
     // Both rows of the table get the same embedded time.
@@ -60,7 +64,10 @@ pub fn finish<B: Backend>(
     let rows = ops.weight_plus(table, Some(&both))?.reshaped(&[2, dim])?;
     drop(both);
     let (shift, scale) = (ops.view_rows(&rows, 0, 1)?, ops.view_rows(&rows, 1, 1)?);
-    let modulation = Some(Modulation { shift: &shift, scale: &scale });
+    let modulation = Some(Modulation {
+        shift: &shift,
+        scale: &scale,
+    });
     let n = ops.layer_norm(&hidden, None, config.eps as f32, modulation)?;
     drop((hidden, rows, shift, scale));
     let bias = weights.optional("proj_out.bias");
@@ -70,5 +77,9 @@ pub fn finish<B: Backend>(
     let [pt, ph, pw] = config.patch_size;
     let view = [grid.frames, grid.rows, grid.columns, pt, ph, pw, config.out_channels];
     let shape = [config.out_channels, grid.frames * pt, grid.rows * ph, grid.columns * pw];
-    ops.permute(&out, &view, &[6, 0, 3, 1, 4, 2, 5])?.reshaped(&shape)
+    let member = |ops: &mut Ops<B>, i: usize| {
+        let rows = ops.view_rows(&out, i * grid.tokens(), grid.tokens())?;
+        ops.permute(&rows, &view, &[6, 0, 3, 1, 4, 2, 5])?.reshaped(&shape)
+    };
+    (0..batch).map(|i| member(ops, i)).collect()
 }

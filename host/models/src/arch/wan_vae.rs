@@ -37,7 +37,11 @@ impl<D: Clone> FeatureCache<D> {
     /// An empty cache.
     #[must_use]
     pub fn new() -> Self {
-        Self { entries: Vec::new(), next: 0, chunk: 0 }
+        Self {
+            entries: Vec::new(),
+            next: 0,
+            chunk: 0,
+        }
     }
 
     /// Starts the next chunk.

@@ -56,7 +56,11 @@ impl Drop for Charge {
 impl Charge {
     /// A charge of no bytes on a ledger of its own.
     pub(super) fn nothing() -> Self {
-        Self { ledger: Ledger::default(), class: ActClass::Activations, bytes: 0 }
+        Self {
+            ledger: Ledger::default(),
+            class: ActClass::Activations,
+            bytes: 0,
+        }
     }
 
     /// Moves the charge to another class, for a tensor that outlives its task.
@@ -104,7 +108,11 @@ impl Ledger {
             book.at_peak = book.live;
         }
         drop(book);
-        Ok(Charge { ledger: self.clone(), class, bytes })
+        Ok(Charge {
+            ledger: self.clone(),
+            class,
+            bytes,
+        })
     }
 
     /// Live bytes.
@@ -164,7 +172,10 @@ mod tests {
         let before = ledger.begin();
         drop(ledger.charge(30, ActClass::Workspace, "scratch").unwrap());
         let memory = ledger.end(before);
-        assert_eq!((memory.before, memory.peak, memory.after), (Bytes(10), Bytes(40), Bytes(10)));
+        assert_eq!(
+            (memory.before, memory.peak, memory.after),
+            (Bytes(10), Bytes(40), Bytes(10))
+        );
         assert_eq!(memory.at_peak[ActClass::Workspace as usize], Bytes(30));
         drop(kept);
     }

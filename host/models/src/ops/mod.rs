@@ -35,7 +35,9 @@ pub enum OpError {
     #[error(transparent)]
     OverBudget(#[from] OverBudget),
     /// A block's weights lack a tensor that the architecture uses.
-    #[error("block '{block}' has no tensor '{tensor}': the folder's config.json and its weights do not belong together")]
+    #[error(
+        "block '{block}' has no tensor '{tensor}': the folder's config.json and its weights do not belong together"
+    )]
     MissingTensor {
         /// The block.
         block: String,
@@ -66,7 +68,10 @@ pub trait Backend {
     ///
     /// # Errors
     /// If the device fails; running out of budget was ruled out before.
-    fn execute(&mut self, call: Call<'_, Self::Data, Self::Weight>) -> Result<Option<Self::Data>, OpError>;
+    fn execute(
+        &mut self,
+        call: Call<'_, Self::Data, Self::Weight>,
+    ) -> Result<Option<Self::Data>, OpError>;
 
     /// Elements `start..start + len` of dense data, shared with it.
     ///
@@ -113,7 +118,10 @@ impl<D: Clone> Tensor<D> {
     pub fn reshaped(mut self, shape: &[usize]) -> Result<Self, OpError> {
         if shape.iter().product::<usize>() != self.elements() {
             let detail = format!("{:?} has other elements than {shape:?}", self.shape);
-            return Err(OpError::Shape { op: "reshape", detail });
+            return Err(OpError::Shape {
+                op: "reshape",
+                detail,
+            });
         }
         self.shape = shape.to_vec();
         Ok(self)
@@ -122,7 +130,12 @@ impl<D: Clone> Tensor<D> {
     /// A stand-in without elements, for moving a tensor out of a structure for a moment. It shares no
     /// charge, so the moved tensor stays unique.
     pub(crate) fn hollow(&self) -> Self {
-        Self { shape: vec![0], dtype: self.dtype, data: self.data.clone(), charge: Arc::new(Charge::nothing()) }
+        Self {
+            shape: vec![0],
+            dtype: self.dtype,
+            data: self.data.clone(),
+            charge: Arc::new(Charge::nothing()),
+        }
     }
 
     /// Whether nobody else holds the tensor, so that it may be written in place.
@@ -158,7 +171,10 @@ impl<W> BlockWeights<W> {
     /// # Errors
     /// If the block has no such tensor.
     pub fn get(&self, name: &str) -> Result<&Weight<W>, OpError> {
-        self.optional(name).ok_or_else(|| OpError::MissingTensor { block: self.name.clone(), tensor: name.to_owned() })
+        self.optional(name).ok_or_else(|| OpError::MissingTensor {
+            block: self.name.clone(),
+            tensor: name.to_owned(),
+        })
     }
 
     /// The weight of that full name, if the block has it.

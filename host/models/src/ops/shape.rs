@@ -73,31 +73,80 @@ impl OpShape {
     #[must_use]
     pub fn cost(&self) -> OpCost {
         let (kind, dtype, flops, bytes) = match *self {
-            Self::Linear { m, n, k, act, weight } => {
+            Self::Linear {
+                m,
+                n,
+                k,
+                act,
+                weight,
+            } => {
                 let bytes = size(m * k + m * n, act) + size(n * k, weight);
-                (OpKind::Linear, arithmetic(act), 2 * wide(m) * wide(n) * wide(k), bytes)
+                (
+                    OpKind::Linear,
+                    arithmetic(act),
+                    2 * wide(m) * wide(n) * wide(k),
+                    bytes,
+                )
             }
-            Self::Conv { input, output, kernel, cin, cout, act, weight } => {
+            Self::Conv {
+                input,
+                output,
+                kernel,
+                cin,
+                cout,
+                act,
+                weight,
+            } => {
                 let taps = volume(kernel) * cin * cout;
-                let bytes = size(volume(input) * cin + volume(output) * cout, act) + size(taps, weight);
-                (OpKind::Conv, arithmetic(act), 2 * wide(volume(output)) * wide(taps), bytes)
+                let bytes =
+                    size(volume(input) * cin + volume(output) * cout, act) + size(taps, weight);
+                (
+                    OpKind::Conv,
+                    arithmetic(act),
+                    2 * wide(volume(output)) * wide(taps),
+                    bytes,
+                )
             }
-            Self::Attention { queries, keys, heads, dim, act } => {
+            Self::Attention {
+                queries,
+                keys,
+                heads,
+                dim,
+                act,
+            } => {
                 let width = heads * dim;
                 let flops = 4 * wide(queries) * wide(keys) * wide(width);
-                (OpKind::Attention, act, flops, size(2 * (queries + keys) * width, act))
+                (
+                    OpKind::Attention,
+                    act,
+                    flops,
+                    size(2 * (queries + keys) * width, act),
+                )
             }
-            Self::Elementwise { moves, act } => {
-                (OpKind::Elementwise, act, moves.flops, moves.read + moves.written)
-            }
+            Self::Elementwise { moves, act } => (
+                OpKind::Elementwise,
+                act,
+                moves.flops,
+                moves.read + moves.written,
+            ),
         };
-        OpCost { kind, dtype, count: 1, flops, bytes }
+        OpCost {
+            kind,
+            dtype,
+            count: 1,
+            flops,
+            bytes,
+        }
     }
 }
 
 /// Matrix units run in the activations' type; narrower weights are widened on their way.
 fn arithmetic(act: DType) -> DType {
-    if act == DType::F32 { DType::F32 } else { DType::Bf16 }
+    if act == DType::F32 {
+        DType::F32
+    } else {
+        DType::Bf16
+    }
 }
 
 fn volume(extent: [usize; 3]) -> usize {

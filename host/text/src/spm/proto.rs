@@ -32,20 +32,13 @@ pub(super) struct Model {
 impl Model {
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, String> {
         let (mut trained, mut normalised) = (false, false);
-        let mut model = Self {
-            pieces: Vec::new(),
-            is_unigram: true,
-            unknown: Some(0),
-            byte_fallback: false,
-            charsmap: Vec::new(),
-        };
+        let mut model =
+            Self { pieces: Vec::new(), is_unigram: true, unknown: Some(0), byte_fallback: false, charsmap: Vec::new() };
         for field in Fields(bytes) {
             match field? {
                 (1, Value::Bytes(piece)) => {
                     let id = model.pieces.len();
-                    model
-                        .pieces
-                        .push(parse_piece(piece).map_err(|e| format!("piece {id}: {e}"))?);
+                    model.pieces.push(parse_piece(piece).map_err(|e| format!("piece {id}: {e}"))?);
                 }
                 (2, Value::Bytes(trainer)) => {
                     trained = true;
@@ -59,11 +52,7 @@ impl Model {
             }
         }
         // These come last in the file, so a cut between two pieces shows as their absence.
-        if trained && normalised {
-            Ok(model)
-        } else {
-            Err("it ends before its settings".into())
-        }
+        if trained && normalised { Ok(model) } else { Err("it ends before its settings".into()) }
     }
 
     fn parse_trainer(&mut self, bytes: &[u8]) -> Result<(), String> {
@@ -90,16 +79,10 @@ impl Model {
 }
 
 fn parse_piece(bytes: &[u8]) -> Result<Piece, String> {
-    let mut piece = Piece {
-        text: String::new(),
-        score: 0.0,
-        kind: Kind::Normal,
-    };
+    let mut piece = Piece { text: String::new(), score: 0.0, kind: Kind::Normal };
     for field in Fields(bytes) {
         match field? {
-            (1, Value::Bytes(text)) => {
-                piece.text = str::from_utf8(text).map_err(|e| e.to_string())?.to_owned()
-            }
+            (1, Value::Bytes(text)) => piece.text = str::from_utf8(text).map_err(|e| e.to_string())?.to_owned(),
             (2, Value::Fixed32(bits)) => piece.score = f32::from_bits(bits),
             (3, Value::Number(kind)) => piece.kind = kind_of(kind),
             _ => {}

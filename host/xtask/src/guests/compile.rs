@@ -6,7 +6,7 @@ use std::process::Command;
 
 use cargo_metadata::{MetadataCommand, Package, TargetKind};
 
-use super::{SOURCES, TARGET};
+use super::{SOURCES, TARGET, rustc};
 use crate::{Outcome, Stop, shell};
 
 /// The compiler that built the components. Another one gives other bytes.
@@ -42,7 +42,7 @@ impl Compiler {
     pub(super) fn modules(&self, locked: bool) -> Outcome<BTreeMap<String, Vec<u8>>> {
         let packages = self.packages()?;
         let target_dir = self.root.join("target/guests");
-        shell::run(&mut self.cargo_build(&target_dir, locked))?;
+        shell::run(&mut self.cargo_build(&target_dir, locked)?)?;
         let release = target_dir.join(TARGET).join("release");
         packages
             .iter()
@@ -62,7 +62,7 @@ impl Compiler {
             .packages)
     }
 
-    fn cargo_build(&self, target_dir: &Path, locked: bool) -> Command {
+    fn cargo_build(&self, target_dir: &Path, locked: bool) -> Outcome<Command> {
         let mut cargo = Command::new("cargo");
         cargo
             .current_dir(&self.root)
@@ -86,7 +86,12 @@ impl Compiler {
         }
         // Cargo's own separator, because paths may hold spaces.
         cargo.env("CARGO_ENCODED_RUSTFLAGS", self.remaps().join("\u{1f}"));
+        let this =
+            std::env::current_exe().map_err(|error| Stop::failed(format!("who am I? {error}")))?;
         cargo
+            .env("RUSTC_WRAPPER", this)
+            .env(rustc::ROOT, &self.root);
+        Ok(cargo)
     }
 
     /// Panic messages hold the paths of sources; these give them the same names everywhere.

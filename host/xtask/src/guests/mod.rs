@@ -5,12 +5,14 @@
 //! to, byte for byte, wherever the checkout and cargo's home lie.
 
 mod compile;
+mod rustc;
 mod set;
 
 use std::path::Path;
 
 use crate::{Outcome, Stop, shell};
 use compile::Compiler;
+pub use rustc::stand_in;
 use set::ComponentSet;
 
 /// The workspace of the policies' sources.

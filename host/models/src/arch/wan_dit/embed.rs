@@ -37,7 +37,7 @@ pub fn timestep_features(timestep: f64, out: &mut [f32]) {
     }
 }
 
-/// The rotary tables for a grid: the head's channels are shared out between time, height and width.
+/// The rotary tables for a grid, `batch` times: the head's channels are shared out between time, height and width.
 ///
 /// # Errors
 /// If the budget is exceeded.
@@ -45,17 +45,23 @@ pub fn rotary<B: Backend>(
     ops: &mut Ops<B>,
     config: &WanDitConfig,
     grid: Patches,
+    batch: usize,
 ) -> Result<Rotary<B::Data>, OpError> {
     let half = config.attention_head_dim / 2;
     let mut table = |function: fn(f64) -> f64| {
         ops.within(ActClass::Embeddings, |ops| {
-            ops.filled(&[grid.tokens(), half], &mut |out| {
-                fill_rotary(config.attention_head_dim, grid, function, out);
+            ops.filled(&[batch * grid.tokens(), half], &mut |out| {
+                for member in out.chunks_exact_mut((grid.tokens() * half).max(1)) {
+                    fill_rotary(config.attention_head_dim, grid, function, member);
+                }
                 Ok(())
             })
         })
     };
-    Ok(Rotary { cos: table(f64::cos)?, sin: table(f64::sin)? })
+    Ok(Rotary {
+        cos: table(f64::cos)?,
+        sin: table(f64::sin)?,
+    })
 }
 
 fn fill_rotary(head_dim: usize, grid: Patches, function: fn(f64) -> f64, out: &mut [f32]) {
@@ -80,38 +86,60 @@ fn fill_rotary(head_dim: usize, grid: Patches, function: fn(f64) -> f64, out: &m
     }
 }
 
+/// What a branch starts from.
+pub struct Inputs<'a, D> {
+    /// f32 `[channels, frames, height, width]`.
+    pub latents: &'a Tensor<D>,
+    /// `[text tokens, text_dim]` in the compute type, one for each member of the batch.
+    pub prompts: &'a [&'a Tensor<D>],
+    /// `[image tokens, image_dim]` likewise, of a model that sees a picture.
+    pub image: Option<&'a Tensor<D>>,
+    /// The control latents of a VACE model, f32 `[channels, frames, height, width]`.
+    pub control: Option<&'a Tensor<D>>,
+}
+
 /// Everything that a branch needs before its first block.
-///
-/// `latents` is f32 `[channels, frames, height, width]`; `prompt` is `[text tokens, text_dim]` in the compute type;
-/// `image` likewise with the width of the image encoder; `control` are the control latents of a VACE model.
 ///
 /// # Errors
 /// If a weight is missing or the budget is exceeded.
-#[allow(clippy::too_many_arguments)] // a branch's inputs, each of its own kind
 pub fn start<B: Backend>(
     ops: &mut Ops<B>,
     config: &WanDitConfig,
     grid: Patches,
     weights: &BlockWeights<B::Weight>,
     timestep: f64,
-    latents: &Tensor<B::Data>,
-    prompt: &Tensor<B::Data>,
-    image: Option<&Tensor<B::Data>>,
-    control: Option<&Tensor<B::Data>>,
+    inputs: &Inputs<'_, B::Data>,
 ) -> Result<Branch<B::Data>, OpError> {
-    let compute = prompt.dtype;
-    let hidden = patch(ops, config, grid, weights, "patch_embedding", latents, compute)?;
-    let control = match control {
-        Some(latents) => Some(patch(ops, config, grid, weights, "vace_patch_embedding", latents, compute)?),
+    let batch = inputs.prompts.len();
+    let Some(first) = inputs.prompts.first() else {
+        return Err(OpError::Shape { op: "start", detail: "no prompt".into() });
+    };
+    let compute = first.dtype;
+    let hidden = patch(ops, config, grid, weights, "patch_embedding", inputs.latents, compute)?;
+    let hidden = repeated(ops, hidden, batch)?;
+    let control = match inputs.control {
+        Some(latents) => {
+            let control = patch(ops, config, grid, weights, "vace_patch_embedding", latents, compute)?;
+            Some(repeated(ops, control, batch)?)
+        }
         None => None,
     };
     let (temb, modulation) = time(ops, config, weights, timestep)?;
-    let text = text(ops, weights, prompt)?;
-    let image = match image {
-        Some(image) => Some(picture(ops, config, weights, image)?),
+    let prompt = if batch == 1 { (*first).clone() } else { ops.concat(inputs.prompts)? };
+    let text = text(ops, weights, &prompt)?;
+    drop(prompt);
+    let image = match inputs.image {
+        Some(image) => {
+            let image = picture(ops, config, weights, image)?;
+            Some(repeated(ops, image, batch)?)
+        }
         None => None,
     };
-    Ok(Branch { hidden, temb, modulation, text, image, control, hints: Vec::new() })
+    Ok(Branch { batch, hidden, temb, modulation, text, image, control, hints: Vec::new() })
+}
+
+fn repeated<B: Backend>(ops: &mut Ops<B>, x: Tensor<B::Data>, batch: usize) -> Result<Tensor<B::Data>, OpError> {
+    if batch == 1 { Ok(x) } else { ops.concat(&vec![&x; batch]) }
 }
 
 fn patch<B: Backend>(
@@ -129,7 +157,10 @@ fn patch<B: Backend>(
     let rows = ops.permute(latents, &view, &[1, 3, 5, 0, 2, 4, 6])?;
     let rows = rows.reshaped(&[grid.tokens(), channels * pt * ph * pw])?;
     let rows = ops.cast(rows, compute)?;
-    let (weight, bias) = (weights.get(&format!("{name}.weight"))?, weights.optional(&format!("{name}.bias")));
+    let (weight, bias) = (
+        weights.get(&format!("{name}.weight"))?,
+        weights.optional(&format!("{name}.bias")),
+    );
     ops.linear(&rows, weight, bias, Activation::None)
 }
 
@@ -145,7 +176,13 @@ fn time<B: Backend>(
         timestep_features(timestep, out);
         Ok(())
     })?;
-    let temb = two_layers(ops, weights, "condition_embedder.time_embedder.linear_", Activation::Silu, &features)?;
+    let temb = two_layers(
+        ops,
+        weights,
+        "condition_embedder.time_embedder.linear_",
+        Activation::Silu,
+        &features,
+    )?;
     drop(features);
     let active = ops.rows(&temb, 0, 1)?;
     let active = ops.activate_assign(active, Activation::Silu)?;
@@ -160,7 +197,13 @@ fn text<B: Backend>(
     weights: &BlockWeights<B::Weight>,
     prompt: &Tensor<B::Data>,
 ) -> Result<Tensor<B::Data>, OpError> {
-    two_layers(ops, weights, "condition_embedder.text_embedder.linear_", Activation::GeluTanh, prompt)
+    two_layers(
+        ops,
+        weights,
+        "condition_embedder.text_embedder.linear_",
+        Activation::GeluTanh,
+        prompt,
+    )
 }
 
 fn two_layers<B: Backend>(
@@ -171,8 +214,16 @@ fn two_layers<B: Backend>(
     x: &Tensor<B::Data>,
 ) -> Result<Tensor<B::Data>, OpError> {
     let part = |n: u8, kind: &str| format!("{prefix}{n}.{kind}");
-    let inner = ops.linear(x, weights.get(&part(1, "weight"))?, weights.optional(&part(1, "bias")), act)?;
-    let (weight, bias) = (weights.get(&part(2, "weight"))?, weights.optional(&part(2, "bias")));
+    let inner = ops.linear(
+        x,
+        weights.get(&part(1, "weight"))?,
+        weights.optional(&part(1, "bias")),
+        act,
+    )?;
+    let (weight, bias) = (
+        weights.get(&part(2, "weight"))?,
+        weights.optional(&part(2, "bias")),
+    );
     ops.linear(&inner, weight, bias, Activation::None)
 }
 
@@ -193,14 +244,23 @@ fn picture<B: Backend>(
         x = ops.add_assign(table, image)?;
     }
     let norm = |part: &str| -> Result<_, OpError> {
-        Ok((weights.get(&name(&format!("{part}.weight")))?, weights.get(&name(&format!("{part}.bias")))?))
+        Ok((
+            weights.get(&name(&format!("{part}.weight")))?,
+            weights.get(&name(&format!("{part}.bias")))?,
+        ))
     };
     let n = ops.layer_norm(&x, Some(norm("norm1")?), EPS, None)?;
     drop(x);
-    let (w, b) = (weights.get(&name("ff.net.0.proj.weight"))?, weights.optional(&name("ff.net.0.proj.bias")));
+    let (w, b) = (
+        weights.get(&name("ff.net.0.proj.weight"))?,
+        weights.optional(&name("ff.net.0.proj.bias")),
+    );
     let inner = ops.linear(&n, w, b, Activation::GeluErf)?;
     drop(n);
-    let (w, b) = (weights.get(&name("ff.net.2.weight"))?, weights.optional(&name("ff.net.2.bias")));
+    let (w, b) = (
+        weights.get(&name("ff.net.2.weight"))?,
+        weights.optional(&name("ff.net.2.bias")),
+    );
     let out = ops.linear(&inner, w, b, Activation::None)?;
     drop(inner);
     ops.layer_norm(&out, Some(norm("norm2")?), EPS, None)

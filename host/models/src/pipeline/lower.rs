@@ -1,0 +1,218 @@
+//! Running a program on the symbolic backend and writing down what each task costs.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use loadline_core::{Bytes, Job, JobBlock, Knobs, ModelSpec, Pass, Request, Stage, Task};
+
+use super::{At, Group, Host, Program, Script, StageScript};
+use crate::ops::{BlockWeights, KernelSet, OpError, Ops, Symbolic, Weight};
+use crate::spec::storage_of;
+
+/// Why a request could not be lowered.
+#[derive(Debug, thiserror::Error)]
+pub enum LowerError {
+    /// The model's config and its tensors do not fit together.
+    #[error("model '{model}': stage '{stage}', task '{task}': {source}")]
+    Task {
+        /// The model.
+        model: String,
+        /// The stage.
+        stage: String,
+        /// The task.
+        task: String,
+        /// What went wrong.
+        source: OpError,
+    },
+}
+
+/// Lowers a request: runs `program` without computing anything and records every task.
+///
+/// # Errors
+/// If the program uses a tensor that the model does not have.
+pub fn lower(
+    model: &ModelSpec,
+    request: &Request,
+    knobs: &Knobs,
+    kernels: Arc<dyn KernelSet>,
+    program: &mut dyn Program<Symbolic>,
+) -> Result<Job, LowerError> {
+    let script = program.script().clone();
+    let weights = symbolic_weights(model, &script, knobs);
+    let kernel_set = kernels.name().to_owned();
+    let mut tracer = Tracer { model, ops: Ops::new(Symbolic, kernels), program, weights };
+    let stages = script.stages.iter().enumerate();
+    let stages = stages.map(|(i, stage)| tracer.stage(i, stage)).collect::<Result<_, _>>()?;
+    Ok(Job {
+        model: model.name.clone(),
+        model_hash: model.hash(),
+        request: request.clone(),
+        knobs: knobs.clone(),
+        kernel_set,
+        blocks: job_blocks(model, &script, knobs),
+        components: script.components,
+        stages,
+        frames_host: Bytes(script.output_host),
+    })
+}
+
+fn job_blocks(model: &ModelSpec, script: &Script, knobs: &Knobs) -> Vec<JobBlock> {
+    let block = |b: &super::ScriptBlock| {
+        let name = &script.components[b.component as usize];
+        let component = model.component(name)?;
+        let block = component.blocks.get(b.index as usize)?;
+        let storage = |t: &loadline_core::TensorSpec| storage_of(component, t, knobs);
+        let tensors = || component.block_tensors(block);
+        Some(JobBlock {
+            component: b.component,
+            index: b.index,
+            name: format!("{name}.{}", block.name),
+            slab: tensors().map(|t| storage(t).bytes(t.elements()).round_up(loadline_core::SLAB_ALIGN)).sum(),
+            file: tensors().map(|t| t.file_dtype.unwrap_or(storage(t)).bytes(t.elements())).sum(),
+            converts: tensors().any(|t| t.file_dtype.is_some_and(|d| d != storage(t))),
+        })
+    };
+    script.blocks.iter().filter_map(block).collect()
+}
+
+fn symbolic_weights(model: &ModelSpec, script: &Script, knobs: &Knobs) -> Vec<BlockWeights<()>> {
+    let weights = |b: &super::ScriptBlock| {
+        let component = model.component(&script.components[b.component as usize])?;
+        let block = component.blocks.get(b.index as usize)?;
+        let entries = component.block_tensors(block).map(|t| {
+            let shape = t.shape.iter().map(|d| *d as usize).collect();
+            (t.name.clone(), Weight { shape, dtype: storage_of(component, t, knobs), data: () })
+        });
+        Some(BlockWeights { name: block.name.clone(), entries: entries.collect() })
+    };
+    script.blocks.iter().filter_map(weights).collect()
+}
+
+struct Tracer<'a> {
+    model: &'a ModelSpec,
+    ops: Ops<Symbolic>,
+    program: &'a mut dyn Program<Symbolic>,
+    weights: Vec<BlockWeights<()>>,
+}
+
+/// The passes of a stage, each different one once.
+#[derive(Default)]
+struct Passes {
+    distinct: Vec<Pass>,
+    order: Vec<(u32, u32)>,
+}
+
+impl Passes {
+    fn push(&mut self, pass: Pass) -> u32 {
+        let index = self.distinct.iter().position(|p| *p == pass).unwrap_or_else(|| {
+            self.distinct.push(pass);
+            self.distinct.len() - 1
+        }) as u32;
+        self.repeat(index);
+        index
+    }
+
+    fn repeat(&mut self, index: u32) {
+        match self.order.last_mut() {
+            Some((last, count)) if *last == index => *count += 1,
+            _ => self.order.push((index, 1)),
+        }
+    }
+}
+
+impl Tracer<'_> {
+    fn stage(&mut self, index: usize, script: &StageScript) -> Result<Stage, LowerError> {
+        let mut passes = Passes::default();
+        let mut known: BTreeMap<(String, [u64; 5]), Vec<u32>> = BTreeMap::new();
+        let mut first = 0;
+        for group in &script.groups {
+            let key = (group.key.clone(), self.ops.ledger.live_by_class());
+            // The last group is always traced: what it leaves behind is what the next stage starts with.
+            let last = std::ptr::eq(group, &script.groups[script.groups.len() - 1]);
+            match known.get(&key).filter(|_| !last) {
+                Some(order) => order.iter().for_each(|i| passes.repeat(*i)),
+                None => {
+                    let order = self.group(index, script, group, first, &mut passes)?;
+                    known.insert(key, order);
+                }
+            }
+            first += group.passes;
+        }
+        Ok(Stage {
+            kind: script.kind,
+            name: script.name.clone(),
+            component: script.component,
+            passes: passes.distinct,
+            sequence: passes.order,
+        })
+    }
+
+    /// Traces passes until they repeat, skips to the last period, and traces that.
+    fn group(
+        &mut self,
+        stage: usize,
+        script: &StageScript,
+        group: &Group,
+        first: u64,
+        passes: &mut Passes,
+    ) -> Result<Vec<u32>, LowerError> {
+        let period = group.period.max(1);
+        let mut order = Vec::new();
+        let mut i = 0;
+        while i < group.passes {
+            let pass = self.pass(stage, script, first + i)?;
+            order.push(passes.push(pass));
+            i += 1;
+            let n = order.len();
+            let p = period as usize;
+            let steady = n >= 2 * p && order[n - p..] == order[n - 2 * p..n - p];
+            let last = group.passes.saturating_sub(period);
+            if steady && i % period == 0 && i < last {
+                for skipped in i..last {
+                    let index = order[n - p + ((skipped - i) % period) as usize];
+                    passes.repeat(index);
+                    order.push(index);
+                }
+                i = last;
+            }
+        }
+        Ok(order)
+    }
+
+    fn pass(&mut self, stage: usize, script: &StageScript, pass: u64) -> Result<Pass, LowerError> {
+        let mut tasks = Vec::with_capacity(script.tasks.len());
+        for (task, entry) in script.tasks.iter().enumerate() {
+            let before = self.ops.ledger.begin();
+            let weights = entry.block.and_then(|b| self.weights.get(b.0 as usize));
+            self.program.run(&mut self.ops, At { stage, pass, task }, weights, &mut Nobody).map_err(|source| {
+                LowerError::Task {
+                    model: self.model.name.clone(),
+                    stage: script.name.clone(),
+                    task: entry.name.clone(),
+                    source,
+                }
+            })?;
+            let memory = self.ops.ledger.end(before);
+            let (ops, to_host, gathered) = self.ops.recording.take();
+            tasks.push(Task { name: entry.name.clone(), block: entry.block, ops, memory, gathered, to_host });
+        }
+        Ok(Pass { tasks, safe_point: (pass + 1).is_multiple_of(script.safe_every.max(1)) })
+    }
+}
+
+/// The host of the symbolic world: nobody asks it anything.
+struct Nobody;
+
+impl Host for Nobody {
+    fn embedding_rows(&mut self, _: &str, _: &[u32], _: &mut [f32]) -> Result<(), String> {
+        Ok(())
+    }
+    fn noise(&mut self, _: &[usize], _: &mut [f32]) -> Result<(), String> {
+        Ok(())
+    }
+    fn frames(&mut self, _: usize, _: usize, _: [usize; 4], _: &[f32]) {}
+    fn wants(&self, _: &str) -> bool {
+        false
+    }
+    fn observe(&mut self, _: &str, _: &[usize], _: &[f32]) {}
+}

@@ -1,0 +1,9 @@
+//! A policy's settings: what it declares, and what a user gave.
+
+mod error;
+mod resolve;
+mod schema;
+
+pub use error::{SchemaError, SettingsError};
+pub use resolve::{resolve, resolve_json};
+pub use schema::{Kind, Schema, Setting};

@@ -1,0 +1,108 @@
+//! Every profile that ships is sound, and one card's times are what paper and pencil give.
+#![allow(clippy::unwrap_used)]
+
+use loadline_core::{ActMemory, Bytes, DType, Estimate, Machine, OpCost, OpKind, Provenance, Task, Tier};
+use loadline_profile::{Profile, catalog};
+
+fn machine(name: &str) -> Machine {
+    catalog::find(name).unwrap().to_machine().unwrap()
+}
+
+#[test]
+fn every_embedded_profile_is_sound_and_named_after_its_file() {
+    for name in catalog::names() {
+        let profile = catalog::find(name).unwrap();
+        assert_eq!(profile.name, name);
+        assert_eq!(profile.lint(), []);
+        assert_eq!(profile.to_machine().unwrap().name, name);
+    }
+}
+
+#[test]
+fn a_profile_survives_being_written_and_read() {
+    for name in catalog::names() {
+        let profile = catalog::find(name).unwrap();
+        let again = Profile::parse(&profile.to_json().unwrap(), "again").unwrap();
+        assert_eq!(again, profile);
+        assert_eq!(again.hash(), profile.hash());
+    }
+}
+
+#[test]
+fn data_sheet_cards_have_a_rate_for_all_that_the_kernels_compute() {
+    for name in ["rtx-3060-12gb", "rtx-4090", "h100-80gb"] {
+        let machine = machine(name);
+        assert_eq!(machine.provenance, Provenance::Datasheet);
+        assert_eq!(machine.device.kernel_set, "cuda");
+        for kind in OpKind::ALL {
+            for dtype in [DType::F32, DType::F16, DType::Bf16] {
+                let cost = OpCost { kind, dtype, count: 1, flops: 1 << 40, bytes: 1 << 30 };
+                assert!(machine.task_time(&task(cost), Estimate::Slow).is_ok(), "{name} {kind:?} {dtype}");
+            }
+        }
+    }
+}
+
+fn task(cost: OpCost) -> Task {
+    Task {
+        name: "task".to_owned(),
+        block: None,
+        ops: vec![cost],
+        memory: ActMemory::default(),
+        gathered: Bytes::ZERO,
+        to_host: Bytes::ZERO,
+    }
+}
+
+/// Nanoseconds of one operation on an RTX 3060.
+fn check_op(kind: OpKind, flops: u64, bytes: u64, estimate: Estimate, expected: u64) {
+    let cost = OpCost { kind, dtype: DType::Bf16, count: 1, flops, bytes };
+    let time = machine("rtx-3060-12gb").task_time(&task(cost), estimate).unwrap();
+    assert_eq!(time.0, expected, "{kind:?} {flops} {bytes} {estimate:?}");
+}
+
+#[test]
+fn operations_on_an_rtx_3060_take_what_the_data_sheet_says() {
+    // 20.4 GFLOP at 0.80, 0.65 and 0.92 of 25.5 TFLOP/s, after a launch of 5 us.
+    check_op(OpKind::Linear, 20_400_000_000, 1_000, Estimate::Median, 1_005_000);
+    check_op(OpKind::Linear, 20_400_000_000, 1_000, Estimate::Slow, 1_235_769);
+    check_op(OpKind::Linear, 20_400_000_000, 1_000, Estimate::Fast, 874_565);
+    // 295.2 MB at 0.82 of 360 GB/s take longer than the little arithmetic on them.
+    check_op(OpKind::Linear, 1_000, 295_200_000, Estimate::Median, 1_005_000);
+    // 16.575 GFLOP at 0.65 of 25.5 TFLOP/s.
+    check_op(OpKind::Attention, 16_575_000_000, 1_000, Estimate::Median, 1_005_000);
+    // 270 MB at 0.75 of 360 GB/s; 3.185 GFLOP at 0.25 of the f32 peak, 12.74 TFLOP/s.
+    check_op(OpKind::Elementwise, 1_000, 270_000_000, Estimate::Median, 1_005_000);
+    check_op(OpKind::Elementwise, 3_185_000_000, 1_000, Estimate::Median, 1_005_000);
+}
+
+#[test]
+fn copies_and_reads_of_an_rtx_3060_take_what_the_data_sheet_says() {
+    let machine = machine("rtx-3060-12gb");
+    let block = Bytes::mib(64);
+    // PCIe 4.0 x16 is 16 GT/s x 16 lanes x 128/130 / 8 = 31.508 GB/s, of which 0.81, 0.86, 0.18 and
+    // 0.80, after 10 us.
+    assert_eq!(machine.copy_time(Tier::Pinned, block, Estimate::Median).0, 2_639_531);
+    assert_eq!(machine.copy_time(Tier::Pinned, block, Estimate::Fast).0, 2_486_651);
+    assert_eq!(machine.copy_time(Tier::Host, block, Estimate::Slow).0, 11_842_889);
+    assert_eq!(machine.send_time(block, Estimate::Median).0, 2_672_400);
+    // 28 MB at 2.8 GB/s after 100 us; conversion at 4 GB/s.
+    assert_eq!(machine.read_time(Bytes(28_000_000), false, Estimate::Median).0, 10_100_000);
+    assert_eq!(machine.read_time(Bytes(28_000_000), true, Estimate::Median).0, 17_100_000);
+}
+
+#[test]
+fn the_device_of_an_rtx_3060_keeps_the_larger_overhead() {
+    let device = machine("rtx-3060-12gb").device;
+    assert_eq!(device.memory, Bytes::gib(12));
+    assert_eq!(device.granularity, 2 << 20);
+    assert_eq!(device.fixed_overhead, Bytes::mib(900));
+}
+
+#[test]
+fn other_ram_is_another_machine() {
+    let profile = catalog::find("rtx-4090").unwrap();
+    let other = profile.clone().with_host_memory(Bytes::gib(96));
+    assert_eq!(other.to_machine().unwrap().host.memory, Bytes::gib(96));
+    assert_ne!(other.hash(), profile.hash());
+}
