@@ -116,6 +116,9 @@ pub struct Device {
     pub fixed_overhead: Bytes,
     /// Whose scratch declarations hold on this device.
     pub kernel_set: String,
+    /// True where device memory is host memory: blocks are read from disk straight into slots, and
+    /// reading and copying share one lane.
+    pub unified: bool,
 }
 
 /// The host's memory.

@@ -135,3 +135,90 @@ pub(crate) fn activate<S: Simd>(activation: Activation, values: &mut [f32]) {
         Activation::GeluErf => values.iter_mut().for_each(|v| *v = gelu_erf::<S>(*v)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::set::KernelSet;
+    use crate::simd::per_set;
+
+    #[derive(Clone, Copy)]
+    enum Function {
+        Exp,
+        Tanh,
+        Erf,
+    }
+
+    per_set! {
+        fn evaluate(function: Function, values: &mut [f32]) = evaluate_for
+    }
+
+    #[inline(always)]
+    fn evaluate_for<S: Simd>(function: Function, values: &mut [f32]) {
+        match function {
+            Function::Exp => values.iter_mut().for_each(|v| *v = exp::<S>(*v)),
+            Function::Tanh => values.iter_mut().for_each(|v| *v = tanh::<S>(*v)),
+            Function::Erf => values.iter_mut().for_each(|v| *v = erf::<S>(*v)),
+        }
+    }
+
+    /// erf from its Taylor series, all of whose terms an f64 holds well enough up to 4.
+    fn erf_exact(x: f64) -> f64 {
+        let (mut term, mut sum) = (x, x);
+        for n in 1..150 {
+            term *= -x * x / f64::from(n);
+            sum += term / f64::from(2 * n + 1);
+        }
+        sum * std::f64::consts::FRAC_2_SQRT_PI
+    }
+
+    /// The largest error over evenly spaced points, in units in the last place.
+    fn worst(set: KernelSet, function: Function, from: f32, to: f32, exact: impl Fn(f64) -> f64) -> f64 {
+        const POINTS: usize = 200_003;
+        let points: Vec<f32> = (0..POINTS).map(|i| from + (to - from) * i as f32 / POINTS as f32).collect();
+        let mut values = points.clone();
+        evaluate(set, function, &mut values);
+        let error = |(x, y): (&f32, &f32)| {
+            let expected = exact(f64::from(*x));
+            let rounded = (expected as f32).abs().max(f32::MIN_POSITIVE);
+            let ulp = f64::from(f32::from_bits(rounded.to_bits() + 1) - rounded);
+            (f64::from(*y) - expected).abs() / ulp
+        };
+        points.iter().zip(&values).map(error).fold(0.0, f64::max)
+    }
+
+    #[test]
+    fn functions_are_accurate() {
+        for set in KernelSet::ALL.into_iter().filter(|set| set.available()) {
+            let most = if set == KernelSet::Plain { 3.0 } else { 2.0 };
+            let check = |name: &str, error: f64| assert!(error <= most, "{name} {}: {error} ulp", set.name());
+            check("exp", worst(set, Function::Exp, -103.0, 88.7, f64::exp));
+            check("exp near 0", worst(set, Function::Exp, -1.0, 1.0, f64::exp));
+            check("tanh", worst(set, Function::Tanh, -10.0, 10.0, f64::tanh));
+            check("tanh near 0", worst(set, Function::Tanh, -1e-3, 1.0, f64::tanh));
+            check("erf", worst(set, Function::Erf, -4.0, 4.0, erf_exact));
+            check("erf near 0", worst(set, Function::Erf, -1e-3, 1.2, erf_exact));
+        }
+    }
+
+    #[test]
+    fn functions_keep_their_limits() {
+        for set in KernelSet::ALL.into_iter().filter(|set| set.available()) {
+            let check = |function: Function, x: f32, expected: f32| {
+                let mut value = [x];
+                evaluate(set, function, &mut value);
+                let same = value[0] == expected || (value[0].is_nan() && expected.is_nan());
+                assert!(same, "{}: {x} gives {}, not {expected}", set.name(), value[0]);
+            };
+            for (x, expected) in [(f32::NEG_INFINITY, 0.0), (-1e30, 0.0), (0.0, 1.0), (89.0, f32::INFINITY)] {
+                check(Function::Exp, x, expected);
+            }
+            for function in [Function::Tanh, Function::Erf] {
+                for (x, expected) in [(f32::INFINITY, 1.0), (-50.0, -1.0), (0.0, 0.0), (f32::NAN, f32::NAN)] {
+                    check(function, x, expected);
+                }
+            }
+            check(Function::Exp, f32::NAN, f32::NAN);
+        }
+    }
+}

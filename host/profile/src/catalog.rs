@@ -82,10 +82,7 @@ pub fn find(name: &str) -> Result<Profile, CatalogError> {
 ///
 /// # Errors
 /// As for [`find`] and [`Profile::read`], and if the file cannot be opened.
-pub fn find_or_open<R: Read>(
-    name: &str,
-    open: impl FnOnce(&Path) -> io::Result<R>,
-) -> Result<Profile, CatalogError> {
+pub fn find_or_open<R: Read>(name: &str, open: impl FnOnce(&Path) -> io::Result<R>) -> Result<Profile, CatalogError> {
     if !is_path(name) {
         return find(name);
     }

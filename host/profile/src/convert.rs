@@ -1,8 +1,6 @@
 //! From a profile to a machine.
 
-use loadline_core::{
-    Bytes, Curve, Device, DiskSpec, HostSpec, LinkSpec, Machine, OpRate, Provenance, Quantiles,
-};
+use loadline_core::{Bytes, Curve, Device, DiskSpec, HostSpec, LinkSpec, Machine, OpRate, Provenance, Quantiles};
 
 use crate::error::ProfileError;
 use crate::schema::{Basis, DevicePart, LinkPart, OpPart, Point, Profile, Rate};

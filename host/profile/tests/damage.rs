@@ -39,11 +39,19 @@ const READ: &str = "/disk/read/points";
 #[test]
 fn numbers_out_of_range_are_named() {
     check("/link/latency_ns/value", json!(-1), &["'link.latency_ns.value' is -1", "between 0e0 and 1e9"]);
-    check("/disk/read/points/0/p10", json!(-3e9), &["'disk.read.points[0].p10' is -3000000000", "between 1e4 and 1e15"]);
+    check(
+        "/disk/read/points/0/p10",
+        json!(-3e9),
+        &["'disk.read.points[0].p10' is -3000000000", "between 1e4 and 1e15"],
+    );
     check("/disk/read/points/0/p90", json!(1e300), &["'disk.read.points[0].p90'", "between 1e4 and 1e15"]);
     check("/host/convert/points/0/p50", json!(0), &["'host.convert.points[0].p50' is 0"]);
     check("/device/peak_flops_per_s/bf16/value", json!(25.5e20), &["'device.peak_flops_per_s.bf16.value'", "1e18"]);
-    check("/device/ops/0/flops/utilisation/p90", json!(1.01), &["'device.ops[0].flops.utilisation.p90' is 1.01", "1e0"]);
+    check(
+        "/device/ops/0/flops/utilisation/p90",
+        json!(1.01),
+        &["'device.ops[0].flops.utilisation.p90' is 1.01", "1e0"],
+    );
     check("/device/memory_bytes/value", json!(12), &["'device.memory_bytes.value' is 12", "67108864"]);
     check("/device/granularity_bytes/value", json!(3), &["'device.granularity_bytes.value' is 3", "power of two"]);
     check("/device/fixed_overhead_bytes/p90", json!(13e9), &["'device.fixed_overhead_bytes.p90'", "1.2884901888e10"]);
@@ -108,8 +116,12 @@ fn a_rate_above_its_peak_is_named() {
     check("/device/ops/6/bytes", rate(361e9), &["'device.ops[6].bytes.points[0].p90'", "device.peak_bytes_per_s"]);
     // Counted with sparsity, or with f16 accumulation.
     check("/device/ops/1/flops", rate(51e12), &["'device.ops[1].flops.points[0].p90'", "device.peak_flops_per_s.bf16"]);
-    check("/disk/read", json!({"utilisation": {"p10": 0.1, "p50": 0.2, "p90": 0.3}, "provenance": "measured",
-        "source": "a clock"}), &["'disk.read' is a utilisation", "'points'"]);
+    check(
+        "/disk/read",
+        json!({"utilisation": {"p10": 0.1, "p50": 0.2, "p90": 0.3}, "provenance": "measured",
+        "source": "a clock"}),
+        &["'disk.read' is a utilisation", "'points'"],
+    );
     let mut both = rate(1e9);
     both["utilisation"] = json!({"p10": 0.1, "p50": 0.2, "p90": 0.3});
     check("/disk/read", both, &["'disk.read' is an object with both"]);

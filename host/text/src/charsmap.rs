@@ -61,6 +61,8 @@ fn is_sound(position: usize, unit: Unit, units: &[u32], texts: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::check;
 
     fn table(size: u32, units: &[u32], texts: &[u8]) -> Vec<u8> {

@@ -15,19 +15,9 @@ type Step = fn(&Path, &mut Tally) -> Outcome;
 const STEPS: &[(&str, Step)] = &[
     ("fmt", |root, _| fmt(root)),
     ("tidy", |root, _| tidy::run(root)),
-    ("deny", |root, _| {
-        cargo(
-            root,
-            "deny --locked check --hide-inclusion-graph bans licenses sources",
-        )
-    }),
+    ("deny", |root, _| cargo(root, "deny --locked check --hide-inclusion-graph bans licenses sources")),
     ("guests", |root, _| guests::check(root)),
-    ("clippy", |root, _| {
-        cargo(
-            root,
-            "clippy --release --locked --workspace --all-targets -- -D warnings",
-        )
-    }),
+    ("clippy", |root, _| cargo(root, "clippy --release --locked --workspace --all-targets -- -D warnings")),
     ("test", test),
 ];
 
@@ -39,32 +29,19 @@ const WORKSPACES: [&str; 3] = ["Cargo.toml", "policies/Cargo.toml", "plugins/Car
 /// # Errors
 /// When a name is no step, or any step did not succeed; a step that had to be skipped is no success.
 pub fn run(root: &Path, names: &[&str]) -> Outcome {
-    if let Some(unknown) = names
-        .iter()
-        .find(|name| !STEPS.iter().any(|(step, _)| step == *name))
-    {
+    if let Some(unknown) = names.iter().find(|name| !STEPS.iter().any(|(step, _)| step == *name)) {
         let steps: Vec<&str> = STEPS.iter().map(|(name, _)| *name).collect();
-        return Err(Stop::failed(format!(
-            "there is no step `{unknown}`; there are: {}",
-            steps.join(", ")
-        )));
+        return Err(Stop::failed(format!("there is no step `{unknown}`; there are: {}", steps.join(", "))));
     }
     let mut tally = Tally::default();
-    let chosen = STEPS
-        .iter()
-        .filter(|(name, _)| names.is_empty() || names.contains(name));
-    let results: Vec<Done> = chosen
-        .map(|(name, step)| done(name, *step, root, &mut tally))
-        .collect();
+    let chosen = STEPS.iter().filter(|(name, _)| names.is_empty() || names.contains(name));
+    let results: Vec<Done> = chosen.map(|(name, step)| done(name, *step, root, &mut tally)).collect();
     println!("\n== summary");
     results.iter().for_each(|done| println!("{}", done.line()));
     let verdict = verdict(&results);
     // The very last line, so that whoever reads only the end knows how many tests ran.
     if tally.runs > 0 {
-        println!(
-            "tests: {} passed, {} failed, {} skipped",
-            tally.passed, tally.failed, tally.ignored
-        );
+        println!("tests: {} passed, {} failed, {} skipped", tally.passed, tally.failed, tally.ignored);
     }
     verdict
 }
@@ -94,45 +71,23 @@ fn done(name: &'static str, step: Step, root: &Path, tally: &mut Tally) -> Done 
     if let Err(stop) = &outcome {
         println!("{stop}");
     }
-    let done = Done {
-        name,
-        took: start.elapsed(),
-        outcome,
-    };
+    let done = Done { name, took: start.elapsed(), outcome };
     println!("== {}", done.line());
     done
 }
 
 fn verdict(results: &[Done]) -> Outcome {
-    let bad: Vec<&str> = results
-        .iter()
-        .filter(|done| done.outcome.is_err())
-        .map(|done| done.name)
-        .collect();
-    if bad.is_empty() {
-        Ok(())
-    } else {
-        Err(Stop::failed(format!("not ok: {}", bad.join(", "))))
-    }
+    let bad: Vec<&str> = results.iter().filter(|done| done.outcome.is_err()).map(|done| done.name).collect();
+    if bad.is_empty() { Ok(()) } else { Err(Stop::failed(format!("not ok: {}", bad.join(", ")))) }
 }
 
 fn cargo(root: &Path, arguments: &str) -> Outcome {
-    shell::run(
-        Command::new("cargo")
-            .current_dir(root)
-            .args(arguments.split(' ')),
-    )
+    shell::run(Command::new("cargo").current_dir(root).args(arguments.split(' ')))
 }
 
 fn fmt(root: &Path) -> Outcome {
-    for manifest in WORKSPACES
-        .iter()
-        .filter(|manifest| root.join(manifest).is_file())
-    {
-        cargo(
-            root,
-            &format!("fmt --all --check --manifest-path {manifest}"),
-        )?;
+    for manifest in WORKSPACES.iter().filter(|manifest| root.join(manifest).is_file()) {
+        cargo(root, &format!("fmt --all --check --manifest-path {manifest}"))?;
     }
     Ok(())
 }
@@ -140,15 +95,9 @@ fn fmt(root: &Path) -> Outcome {
 fn test(root: &Path, tally: &mut Tally) -> Outcome {
     let mut words = TEST_COMMAND.split(' ');
     let mut command = Command::new(words.next().unwrap_or("cargo"));
-    shell::watch(command.current_dir(root).args(words), |line| {
-        tally.see(line)
-    })?;
+    shell::watch(command.current_dir(root).args(words), |line| tally.see(line))?;
     // No test at all would otherwise look like success.
-    if tally.passed == 0 {
-        Err(Stop::failed(format!("`{TEST_COMMAND}` ran no test")))
-    } else {
-        Ok(())
-    }
+    if tally.passed == 0 { Err(Stop::failed(format!("`{TEST_COMMAND}` ran no test"))) } else { Ok(()) }
 }
 
 /// The sum of cargo test's result lines.
@@ -169,8 +118,7 @@ impl Tally {
         let count = |what: &str| {
             let words: Vec<&str> = result.split([' ', ';']).collect();
             let pair = words.windows(2).find(|pair| pair[1] == what);
-            pair.and_then(|pair| pair[0].parse::<u64>().ok())
-                .unwrap_or(0)
+            pair.and_then(|pair| pair[0].parse::<u64>().ok()).unwrap_or(0)
         };
         self.runs += 1;
         self.passed += count("passed");
@@ -189,24 +137,12 @@ mod tests {
         tally.see("running 3 tests");
         tally.see("test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.1s");
         tally.see("test result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0s");
-        assert_eq!(
-            tally,
-            Tally {
-                runs: 2,
-                passed: 4,
-                failed: 2,
-                ignored: 1
-            }
-        );
+        assert_eq!(tally, Tally { runs: 2, passed: 4, failed: 2, ignored: 1 });
     }
 
     #[test]
     fn a_skipped_step_is_no_success() {
-        let done = |outcome| Done {
-            name: "guests",
-            took: Duration::from_millis(1500),
-            outcome,
-        };
+        let done = |outcome| Done { name: "guests", took: Duration::from_millis(1500), outcome };
         let skipped = done(Err(Stop::Skipped("no target".to_owned())));
         assert_eq!(skipped.line(), "guests   SKIPPED      1.5 s");
         assert!(verdict(&[done(Ok(()))]).is_ok());
@@ -215,8 +151,6 @@ mod tests {
 
     #[test]
     fn an_unknown_step_is_refused() {
-        assert!(
-            matches!(run(Path::new("."), &["fnt"]), Err(Stop::Failed(text)) if text.contains("`fnt`"))
-        );
+        assert!(matches!(run(Path::new("."), &["fnt"]), Err(Stop::Failed(text)) if text.contains("`fnt`")));
     }
 }

@@ -2,15 +2,8 @@
 //!
 //! It is a library so that the architecture test reads Rust sources with the
 //! same scanner as `tidy`. Nothing that ships depends on it.
-#![allow(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "a terminal program talks through its streams"
-)]
-#![allow(
-    clippy::disallowed_methods,
-    reason = "its job is I/O: it reads settings, times steps and runs other programs"
-)]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a terminal program talks through its streams")]
+#![allow(clippy::disallowed_methods, reason = "its job is I/O: it reads settings, times steps and runs other programs")]
 
 pub mod ci;
 pub mod guests;

@@ -1,8 +1,5 @@
 //! `cargo xtask <command>`: the chores of the workspace.
-#![allow(
-    clippy::print_stderr,
-    reason = "a terminal program talks through its streams"
-)]
+#![allow(clippy::print_stderr, reason = "a terminal program talks through its streams")]
 
 use std::process::ExitCode;
 
@@ -18,9 +15,7 @@ fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let outcome = match xtask::guests::stand_in() {
         Some(outcome) => outcome,
-        None => {
-            run(&args.iter().map(String::as_str).collect::<Vec<_>>()).map(|()| ExitCode::SUCCESS)
-        }
+        None => run(&args.iter().map(String::as_str).collect::<Vec<_>>()).map(|()| ExitCode::SUCCESS),
     };
     outcome.unwrap_or_else(|stop| {
         eprintln!("{stop}");

@@ -41,9 +41,7 @@ pub struct Function {
 
 /// The functions with a body, nested ones too, in code as [`code_only`] returns it.
 pub fn functions(code: &str) -> Vec<Function> {
-    words(code, "fn")
-        .filter_map(|start| function(code, start))
-        .collect()
+    words(code, "fn").filter_map(|start| function(code, start)).collect()
 }
 
 /// The lines, counted from 1, on which `path` stands as a word of its own. `path` may hold `::` and end in `!`.
@@ -53,20 +51,15 @@ pub fn lines_with(code: &str, path: &str) -> Vec<usize> {
 
 fn words<'a>(code: &'a str, word: &'a str) -> impl Iterator<Item = usize> + 'a {
     let bytes = code.as_bytes();
-    code.match_indices(word)
-        .map(|(at, _)| at)
-        .filter(move |&at| {
-            let before = at.checked_sub(1).map(|before| bytes[before]);
-            let after = bytes.get(at + word.len()).copied();
-            !before.is_some_and(is_ident) && (word.ends_with('!') || !after.is_some_and(is_ident))
-        })
+    code.match_indices(word).map(|(at, _)| at).filter(move |&at| {
+        let before = at.checked_sub(1).map(|before| bytes[before]);
+        let after = bytes.get(at + word.len()).copied();
+        !before.is_some_and(is_ident) && (word.ends_with('!') || !after.is_some_and(is_ident))
+    })
 }
 
 fn line_of(code: &str, at: usize) -> usize {
-    1 + code.as_bytes()[..at]
-        .iter()
-        .filter(|&&byte| byte == b'\n')
-        .count()
+    1 + code.as_bytes()[..at].iter().filter(|&&byte| byte == b'\n').count()
 }
 
 fn is_ident(byte: u8) -> bool {
@@ -75,21 +68,14 @@ fn is_ident(byte: u8) -> bool {
 
 fn function(code: &str, start: usize) -> Option<Function> {
     let rest = code[start + "fn".len()..].trim_start();
-    let name: String = rest
-        .chars()
-        .take_while(|c| c.is_alphanumeric() || *c == '_')
-        .collect();
+    let name: String = rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
     let end = item_end(code.as_bytes(), start);
     // `fn(u8) -> u8` is a type, and a function that ends in `;` has no body to measure.
     if name.is_empty() || code.as_bytes().get(end - 1) != Some(&b'}') {
         return None;
     }
     let line = line_of(code, start);
-    Some(Function {
-        name,
-        line,
-        lines: line_of(code, end) - line + 1,
-    })
+    Some(Function { name, line, lines: line_of(code, end) - line + 1 })
 }
 
 /// Past the end of the item that starts at `at`: its closing brace, or the `;` of one without a body.
@@ -110,9 +96,7 @@ fn item_end(code: &[u8], at: usize) -> usize {
 }
 
 fn blank(span: &mut [u8]) {
-    span.iter_mut()
-        .filter(|byte| **byte != b'\n')
-        .for_each(|byte| *byte = b' ');
+    span.iter_mut().filter(|byte| **byte != b'\n').for_each(|byte| *byte = b' ');
 }
 
 /// Past the end of the comment or literal that starts at `at`; `at` itself where none does.
@@ -130,9 +114,7 @@ fn prose_end(bytes: &[u8], at: usize) -> usize {
 }
 
 fn find(bytes: &[u8], needle: &[u8]) -> Option<usize> {
-    bytes
-        .windows(needle.len())
-        .position(|window| window == needle)
+    bytes.windows(needle.len()).position(|window| window == needle)
 }
 
 fn block_comment_len(rest: &[u8]) -> usize {
@@ -174,16 +156,8 @@ fn char_len(rest: &[u8]) -> usize {
         return quoted_len(rest, b'\'');
     }
     // A literal holds one character of up to four bytes.
-    let continuation = rest
-        .iter()
-        .skip(2)
-        .take_while(|byte| (0x80..0xC0).contains(*byte))
-        .count();
-    if rest.get(2 + continuation) == Some(&b'\'') {
-        3 + continuation
-    } else {
-        0
-    }
+    let continuation = rest.iter().skip(2).take_while(|byte| (0x80..0xC0).contains(*byte)).count();
+    if rest.get(2 + continuation) == Some(&b'\'') { 3 + continuation } else { 0 }
 }
 
 #[cfg(test)]
@@ -192,8 +166,7 @@ mod tests {
 
     #[test]
     fn prose_is_blanked_and_code_stays() {
-        let check =
-            |source: &str, expected: &str| assert_eq!(code_only(source), expected, "{source}");
+        let check = |source: &str, expected: &str| assert_eq!(code_only(source), expected, "{source}");
         check("a // b\nc", "a     \nc");
         check("a /* b /* c */ d */ e", "a                   e");
         check(r#"f("a\"b", c)"#, "f(      , c)");
@@ -209,18 +182,13 @@ mod tests {
     fn functions_are_measured_by_their_braces() {
         let code = "fn a() {\n    if x { y }\n}\nimpl T {\n  const fn b(self: [u8; 2]) -> u8 {\n    1 }\n}\n\
                     trait U { fn c(); }\ntype F = fn(u8);\n";
-        let found: Vec<_> = functions(code)
-            .into_iter()
-            .map(|f| (f.name, f.line, f.lines))
-            .collect();
+        let found: Vec<_> = functions(code).into_iter().map(|f| (f.name, f.line, f.lines)).collect();
         assert_eq!(found, [("a".to_owned(), 1, 3), ("b".to_owned(), 5, 2)]);
     }
 
     #[test]
     fn a_word_is_no_part_of_another() {
-        let check = |code: &str, word: &str, expected: &[usize]| {
-            assert_eq!(lines_with(code, word), expected, "{code}")
-        };
+        let check = |code: &str, word: &str, expected: &[usize]| assert_eq!(lines_with(code, word), expected, "{code}");
         check("unsafe {}\nx", "unsafe", &[1]);
         check("#![allow(unsafe_code)]", "unsafe", &[]);
         check("println!(x)\neprintln!(x)", "println!", &[1]);
@@ -230,8 +198,7 @@ mod tests {
 
     #[test]
     fn test_modules_are_cut_out() {
-        let check =
-            |code: &str, expected: &str| assert_eq!(without_tests(code).trim(), expected, "{code}");
+        let check = |code: &str, expected: &str| assert_eq!(without_tests(code).trim(), expected, "{code}");
         check("a;\n#[cfg(test)]\nmod tests { fn f() { b } }\n", "a;");
         check("#[cfg(test)]\nmod tests;\nb;", "b;");
         check("#[cfg(test)] #[path = x] mod t { }\nb;", "b;");

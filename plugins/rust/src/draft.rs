@@ -1,8 +1,8 @@
 //! From stage plans to a plan: budgets, homes, the ladder, what is remembered.
 
-use crate::homes::{homes, kept};
+use crate::homes::{common, homes, kept};
 use crate::text::size;
-use crate::{Entry, Job, Plan, Refusal, Situation, Split, StagePlan, StageView, StepDown, cause};
+use crate::{Budget, Entry, Job, Plan, Refusal, Situation, Split, StagePlan, StageView, StepDown, cause};
 
 /// The most times that a policy gives way to pressure; by then a tenth of its room is left.
 const SQUEEZES: u8 = 8;
@@ -63,21 +63,49 @@ impl Situation {
     /// The plan for stage plans made for the situation's job.
     #[must_use]
     pub fn plan(&self, stages: Vec<StagePlan>) -> Plan {
-        self.plan_for(&self.job, Vec::new(), stages)
+        self.plan_for(&self.job, &self.budget, Vec::new(), stages)
     }
 
-    /// The plan for stage plans made for a probed job, with the knobs that were probed.
+    /// The plan for stage plans made for a probed job, with the knobs that were probed and homes
+    /// within `budget`.
     #[must_use]
-    pub fn plan_for(&self, job: &Job, knobs: Vec<Entry>, stages: Vec<StagePlan>) -> Plan {
+    pub fn plan_for(&self, job: &Job, budget: &Budget, knobs: Vec<Entry>, stages: Vec<StagePlan>) -> Plan {
         Plan {
             knobs,
-            homes: homes(job, &self.budget, &stages),
+            homes: homes(job, budget, &stages),
             retain: kept(&stages),
             ladder: ladder(&stages),
             triggers: Vec::new(),
             memo: vec![self.squeezes()],
             reasons: Vec::new(),
             stages,
+        }
+    }
+
+    /// Whether the plans of all stages fit into `device` bytes, with what each keeps counted in all.
+    #[must_use]
+    pub fn fits(&self, job: &Job, stages: &[StagePlan], device: u64) -> bool {
+        let kept: Vec<u64> = stages.iter().map(|plan| plan.kept_bytes(self.machine.granularity)).collect();
+        let all_kept = kept.iter().fold(0, |sum: u64, k| sum.saturating_add(*k));
+        stages.iter().enumerate().all(|(i, plan)| {
+            let view = self.stage_of(job, i);
+            let others = all_kept - kept[i];
+            self.room(&view, device).is_some_and(|room| plan.held(&view).saturating_add(others) <= room)
+        })
+    }
+
+    /// Marks as outliving their stage those resident blocks that upcoming jobs will use, stage by
+    /// stage, as long as that takes nothing from any other stage.
+    pub fn keep_for_upcoming(&self, job: &Job, stages: &mut [StagePlan], device: u64) {
+        for i in 0..stages.len() {
+            let used_again = !common(&stages[i].residents(), &self.upcoming).is_empty();
+            let before = stages[i].clone();
+            if used_again {
+                stages[i] = before.clone().kept();
+            }
+            if !self.fits(job, stages, device) {
+                stages[i] = before;
+            }
         }
     }
 

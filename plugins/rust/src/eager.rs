@@ -14,6 +14,20 @@ use crate::{AT_ONCE, Loads, NO_BLOCK, Split, StagePlan, StageView};
 const PASSES: u32 = 64;
 
 impl StagePlan {
+    /// The eager schedule in `room` bytes. Blocks that are much smaller than the others, or larger than
+    /// what most slots should be, are resident; all others share what is left. Absent where two slots
+    /// do not fit, and for the reasons of [`StagePlan::eager`].
+    #[must_use]
+    pub fn eager_within(view: &StageView, room: u64, copy_ns: &[u64]) -> Option<Self> {
+        let split = Split::fit(view, room, 2)?;
+        let size = split.streamed.iter().map(|b| view.slab(*b)).max()?;
+        let odd = |b: &u32| view.slab(*b) > size || view.slab(*b) <= size / 2;
+        let resident: Vec<u32> = split.resident.into_iter().filter(odd).collect();
+        let left = room.checked_sub(view.held_by(&resident))?;
+        let slots = u32::try_from(left / view.round(size).max(1)).ok()?;
+        Self::eager(view, &Split::of(&view.distinct(), &resident), slots, copy_ns)
+    }
+
     /// The schedule for the streamed blocks of `split` in `slots` shared slots, when copying block b
     /// takes `copy_ns[b]`. Absent where it does not repeat within 64 passes, where a block is used
     /// twice in a pass, and where the blocks fit into the slots.

@@ -2,7 +2,7 @@
 //! the first of the next.
 
 use crate::split::BlockSet;
-use crate::{AT_ONCE, Loads, Split, StagePlan, StageView};
+use crate::{AT_ONCE, Loads, Split, StagePlan, StageView, round_up};
 
 /// A stretch of positions that use the same streamed block while no other streamed block is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,9 +101,7 @@ impl StagePlan {
     /// Marks every slot that is loaded once as outliving the stage.
     #[must_use]
     pub fn kept(mut self) -> Self {
-        for slot in 0..self.slot_flags.len() {
-            self.slot_flags[slot] = u8::from(!self.streams(slot as u32));
-        }
+        self.slot_flags = (0..self.slot_bytes.len() as u32).map(|slot| u8::from(!self.streams(slot))).collect();
         self
     }
 
@@ -120,6 +118,25 @@ impl StagePlan {
         blocks.sort_unstable();
         blocks.dedup();
         blocks
+    }
+
+    /// The blocks that are copied once.
+    #[must_use]
+    pub fn residents(&self) -> Vec<u32> {
+        self.prologue.rows().filter(|(_, slot, _)| !self.streams(*slot)).map(|(block, ..)| block).collect()
+    }
+
+    /// The number of slots that blocks pass through.
+    #[must_use]
+    pub fn shared_slots(&self) -> usize {
+        (0..self.slot_bytes.len() as u32).filter(|slot| self.streams(*slot)).count()
+    }
+
+    /// Bytes that the slots which outlive the stage take from the budget.
+    #[must_use]
+    pub fn kept_bytes(&self, granularity: u64) -> u64 {
+        let slots = self.slot_bytes.iter().zip(&self.slot_flags).filter(|(_, flags)| **flags & 1 != 0);
+        slots.fold(0, |sum: u64, (bytes, _)| sum.saturating_add(round_up(*bytes, granularity)))
     }
 
     /// Bytes that the slots take from the budget.

@@ -24,6 +24,20 @@ impl Split {
         Self { resident: Vec::new(), streamed: view.distinct() }
     }
 
+    /// `count` of the alike blocks streamed, the others resident. A count above their number takes
+    /// the blocks that are one of their kind too. The streamed blocks are spread evenly, or are the
+    /// last ones if the residents shall be `leading`.
+    #[must_use]
+    pub fn count(view: &StageView, count: usize, leading: bool) -> Self {
+        let blocks = view.distinct();
+        let (alike, odd): (Vec<u32>, Vec<u32>) = blocks.iter().partition(|b| view.repeated(**b));
+        let resident = match count.checked_sub(alike.len()) {
+            Some(more) => odd.get(more..).unwrap_or_default().to_vec(),
+            None => [odd, stay(&alike, alike.len() - count, leading)].concat(),
+        };
+        Self::of(&blocks, &resident)
+    }
+
     /// As few streamed bytes as `room` bytes allow when `slots` shared slots come out of them.
     /// Absent where not even the slots fit.
     ///
@@ -76,6 +90,10 @@ impl Split {
         let (resident, streamed) = blocks.iter().partition(|b| set.contains(**b));
         Self { resident, streamed }
     }
+}
+
+fn stay(alike: &[u32], count: usize, leading: bool) -> Vec<u32> {
+    if leading { alike[..count].to_vec() } else { spread(alike, count) }
 }
 
 /// Blocks that are asked for often.

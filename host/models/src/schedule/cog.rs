@@ -25,27 +25,14 @@ impl Table {
         check_steps(steps, train)?;
         check_kind(fields)?;
         let alphas = alphas(fields, train)?;
-        let final_alpha = if fields.flag("set_alpha_to_one", true)? {
-            1.0
-        } else {
-            alphas[0]
-        };
+        let final_alpha = if fields.flag("set_alpha_to_one", true)? { 1.0 } else { alphas[0] };
         let timesteps = timesteps(fields, train, steps)?;
-        Ok(Self {
-            alphas,
-            final_alpha,
-            timesteps,
-            stride: (train / steps) as i64,
-        })
+        Ok(Self { alphas, final_alpha, timesteps, stride: (train / steps) as i64 })
     }
 
     fn alpha(&self, timestep: i64) -> f64 {
         // Training step indices are in range by construction; those below zero lie beyond the end of the run.
-        usize::try_from(timestep)
-            .ok()
-            .and_then(|t| self.alphas.get(t))
-            .copied()
-            .unwrap_or(self.final_alpha)
+        usize::try_from(timestep).ok().and_then(|t| self.alphas.get(t)).copied().unwrap_or(self.final_alpha)
     }
 
     fn alpha_next(&self, timestep: i64) -> f64 {
@@ -55,17 +42,9 @@ impl Table {
     fn sampler(self, plan: impl Fn(&Self, usize) -> StepPlan) -> Sampler {
         let steps = (0..self.timesteps.len()).map(|i| plan(&self, i)).collect();
         let sigma = |alpha: f64| (1.0 - alpha).sqrt() as f32;
-        let mut sigmas: Vec<f32> = self
-            .timesteps
-            .iter()
-            .map(|&t| sigma(self.alpha(t)))
-            .collect();
+        let mut sigmas: Vec<f32> = self.timesteps.iter().map(|&t| sigma(self.alpha(t))).collect();
         sigmas.extend(self.timesteps.last().map(|&t| sigma(self.alpha_next(t))));
-        Sampler::new(
-            self.timesteps.iter().map(|&t| t as f64).collect(),
-            sigmas,
-            steps,
-        )
+        Sampler::new(self.timesteps.iter().map(|&t| t as f64).collect(), sigmas, steps)
     }
 }
 
@@ -94,10 +73,7 @@ fn alphas(fields: Fields<'_>, train: usize) -> Result<Vec<f64>, ScheduleError> {
             "set it to \"scaled_linear\", as CogVideoX has it",
         ));
     }
-    let (start, end) = (
-        fields.positive("beta_start", 0.00085)?,
-        fields.positive("beta_end", 0.012)?,
-    );
+    let (start, end) = (fields.positive("beta_start", 0.00085)?, fields.positive("beta_end", 0.012)?);
     let shift = fields.positive("snr_shift_scale", 3.0)?;
     let mut product = 1.0;
     let betas = linspace(start.sqrt(), end.sqrt(), train);
@@ -127,43 +103,25 @@ fn timesteps(fields: Fields<'_>, train: usize, steps: usize) -> Result<Vec<i64>,
     let list: Vec<i64> = match fields.text("timestep_spacing", "leading")? {
         "trailing" => {
             let ratio = train as f64 / steps as f64;
-            (0..steps)
-                .map(|i| (train as f64 - i as f64 * ratio).round_ties_even() as i64 - 1)
-                .collect()
+            (0..steps).map(|i| (train as f64 - i as f64 * ratio).round_ties_even() as i64 - 1).collect()
         }
-        "leading" => (0..steps)
-            .rev()
-            .map(|i| (i * (train / steps)) as i64 + offset)
-            .collect(),
-        "linspace" => linspace(0.0, (train - 1) as f64, steps)
-            .into_iter()
-            .rev()
-            .map(|t| t.round_ties_even() as i64)
-            .collect(),
+        "leading" => (0..steps).rev().map(|i| (i * (train / steps)) as i64 + offset).collect(),
+        "linspace" => {
+            linspace(0.0, (train - 1) as f64, steps).into_iter().rev().map(|t| t.round_ties_even() as i64).collect()
+        }
         other => {
-            return Err(bad(
-                "timestep_spacing",
-                "\"trailing\", \"leading\" or \"linspace\"",
-                &Value::from(other),
-            ));
+            return Err(bad("timestep_spacing", "\"trailing\", \"leading\" or \"linspace\"", &Value::from(other)));
         }
     };
     match list.iter().find(|&&t| t < 0 || t >= train as i64) {
-        Some(&t) => Err(bad(
-            "steps_offset",
-            "small enough that every time step was trained",
-            &Value::from(t),
-        )),
+        Some(&t) => Err(bad("steps_offset", "small enough that every time step was trained", &Value::from(t))),
         None => Ok(list),
     }
 }
 
 /// The clean latent from a velocity: sqrt(alpha) sample - sqrt(1 - alpha) velocity.
 fn convert(alpha: f64) -> Vec<(Source, f32)> {
-    terms([
-        (Source::Sample, alpha.sqrt()),
-        (Source::Velocity, -(1.0 - alpha).sqrt()),
-    ])
+    terms([(Source::Sample, alpha.sqrt()), (Source::Velocity, -(1.0 - alpha).sqrt())])
 }
 
 pub(super) fn build_ddim(fields: Fields<'_>, steps: usize) -> Result<Sampler, ScheduleError> {
@@ -171,14 +129,8 @@ pub(super) fn build_ddim(fields: Fields<'_>, steps: usize) -> Result<Sampler, Sc
         let timestep = table.timesteps[index];
         let (alpha, next) = (table.alpha(timestep), table.alpha_next(timestep));
         let keep = ((1.0 - next) / (1.0 - alpha)).sqrt();
-        let predict = [
-            (Source::Sample, keep),
-            (Source::X0(0), next.sqrt() - alpha.sqrt() * keep),
-        ];
-        StepPlan {
-            convert: convert(alpha),
-            ..StepPlan::direct(terms(predict))
-        }
+        let predict = [(Source::Sample, keep), (Source::X0(0), next.sqrt() - alpha.sqrt() * keep)];
+        StepPlan { convert: convert(alpha), ..StepPlan::direct(terms(predict)) }
     };
     Ok(Table::new(fields, steps)?.sampler(plan))
 }
@@ -201,11 +153,8 @@ fn dpm_step(table: &Table, index: usize) -> StepPlan {
     let x0 = -(-2.0 * h).exp_m1() * next.sqrt();
     let noise = (1.0 - next).sqrt() * (1.0 - (-2.0 * h).exp()).sqrt();
     let two_steps = index > 0 && timestep >= table.stride;
-    let half_inverse = if two_steps {
-        h / (lambda(alpha) - lambda(table.alpha(table.timesteps[index - 1]))) / 2.0
-    } else {
-        0.0
-    };
+    let half_inverse =
+        if two_steps { h / (lambda(alpha) - lambda(table.alpha(table.timesteps[index - 1]))) / 2.0 } else { 0.0 };
     let predict = [
         (Source::Sample, keep),
         (Source::X0(0), x0 * (1.0 + half_inverse)),
@@ -213,9 +162,5 @@ fn dpm_step(table: &Table, index: usize) -> StepPlan {
         (Source::Noise, noise),
     ];
     let noise_draws = if two_steps { 2 } else { 1 };
-    StepPlan {
-        convert: convert(alpha),
-        noise_draws,
-        ..StepPlan::direct(terms(predict))
-    }
+    StepPlan { convert: convert(alpha), noise_draws, ..StepPlan::direct(terms(predict)) }
 }

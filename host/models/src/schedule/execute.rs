@@ -16,11 +16,7 @@ pub struct ReferenceState {
 impl ReferenceState {
     /// Starts from the initial noise.
     pub fn new(sample: Vec<f32>) -> Self {
-        Self {
-            sample,
-            last_sample: None,
-            x0: Vec::new(),
-        }
+        Self { sample, last_sample: None, x0: Vec::new() }
     }
 
     /// Does one step with the model's output. `noise` is read only by steps with `noise_draws` above zero.
@@ -28,8 +24,7 @@ impl ReferenceState {
     /// Latents that a plan reads but that do not exist count as zero, which shows as a wrong result.
     pub fn step(&mut self, plan: &StepPlan, velocity: &[f32], noise: &[f32]) {
         if !plan.convert.is_empty() {
-            self.x0
-                .insert(0, self.combine(&plan.convert, velocity, noise));
+            self.x0.insert(0, self.combine(&plan.convert, velocity, noise));
         }
         if let Some(correct) = &plan.correct {
             self.sample = self.combine(correct, velocity, noise);
@@ -44,9 +39,7 @@ impl ReferenceState {
         let mut sum = vec![0.0; self.sample.len()];
         for (source, factor) in terms {
             let values = self.source(*source, velocity, noise);
-            sum.iter_mut()
-                .zip(values)
-                .for_each(|(s, v)| *s += factor * v);
+            sum.iter_mut().zip(values).for_each(|(s, v)| *s += factor * v);
         }
         sum
     }

@@ -26,12 +26,8 @@ pub use sigmas::dynamic_mu;
 use config::Fields;
 
 /// Scheduler classes that [`Sampler::from_config`] knows.
-pub const KNOWN_CLASSES: [&str; 4] = [
-    "UniPCMultistepScheduler",
-    "FlowMatchEulerDiscreteScheduler",
-    "CogVideoXDDIMScheduler",
-    "CogVideoXDPMScheduler",
-];
+pub const KNOWN_CLASSES: [&str; 4] =
+    ["UniPCMultistepScheduler", "FlowMatchEulerDiscreteScheduler", "CogVideoXDDIMScheduler", "CogVideoXDPMScheduler"];
 
 /// Which of the two published noise schedules UniPC follows. They differ by up to 10 of 1000 in a time step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -84,21 +80,14 @@ impl Sampler {
             "FlowMatchEulerDiscreteScheduler" => euler::build(fields, steps, overrides),
             "CogVideoXDDIMScheduler" => cog::build_ddim(fields, steps),
             "CogVideoXDPMScheduler" => cog::build_dpm(fields, steps),
-            _ => Err(ScheduleError::UnknownClass {
-                class: class.to_owned(),
-                known: &KNOWN_CLASSES,
-            }),
+            _ => Err(ScheduleError::UnknownClass { class: class.to_owned(), known: &KNOWN_CLASSES }),
         }?;
         sampler.checked()
     }
 
     fn new(timesteps: Vec<f64>, sigmas: Vec<f32>, mut steps: Vec<StepPlan>) -> Self {
         plan::mark_lifetimes(&mut steps);
-        Self {
-            timesteps,
-            sigmas,
-            steps,
-        }
+        Self { timesteps, sigmas, steps }
     }
 
     fn checked(self) -> Result<Self, ScheduleError> {
@@ -136,28 +125,17 @@ impl Sampler {
 
     /// Most latents alive at any time in the run, for the latents' reservation.
     pub fn live_latents_peak(&self) -> usize {
-        (0..self.steps.len())
-            .map(|i| self.live_latents(i))
-            .max()
-            .unwrap_or(0)
+        (0..self.steps.len()).map(|i| self.live_latents(i)).max().unwrap_or(0)
     }
 }
 
 fn check_options(steps: usize, options: &SamplerOptions) -> Result<(), ScheduleError> {
     let shift_ok = |x: &f64| x.is_finite() && *x > 0.0;
     if let Some(value) = options.flow_shift.filter(|x| !shift_ok(x)) {
-        return Err(ScheduleError::BadOption {
-            option: "flow_shift",
-            value,
-            expected: "a number above 0",
-        });
+        return Err(ScheduleError::BadOption { option: "flow_shift", value, expected: "a number above 0" });
     }
     if let Some(value) = options.mu.filter(|x| !x.is_finite()) {
-        return Err(ScheduleError::BadOption {
-            option: "mu",
-            value,
-            expected: "a finite number",
-        });
+        return Err(ScheduleError::BadOption { option: "mu", value, expected: "a finite number" });
     }
     let Some(sigmas) = &options.sigmas else {
         return Ok(());
@@ -170,11 +148,7 @@ fn check_options(steps: usize, options: &SamplerOptions) -> Result<(), ScheduleE
         });
     }
     match sigmas.iter().find(|s| !(**s > 0.0 && **s <= 1.0)) {
-        Some(&value) => Err(ScheduleError::BadOption {
-            option: "sigmas",
-            value,
-            expected: "above 0 and at most 1",
-        }),
+        Some(&value) => Err(ScheduleError::BadOption { option: "sigmas", value, expected: "above 0 and at most 1" }),
         None => Ok(()),
     }
 }

@@ -43,14 +43,7 @@ pub struct StepPlan {
 impl StepPlan {
     /// A step that needs no history: the next state from `predict` alone.
     pub(super) fn direct(predict: Vec<Term>) -> Self {
-        Self {
-            convert: Vec::new(),
-            correct: None,
-            predict,
-            keep: 0,
-            keep_sample: false,
-            noise_draws: 0,
-        }
+        Self { convert: Vec::new(), correct: None, predict, keep: 0, keep_sample: false, noise_draws: 0 }
     }
 
     /// The oldest prediction that this step reads, counted from 0 = its own.
@@ -68,11 +61,7 @@ impl StepPlan {
         let before = history + usize::from(has_last);
         // Sample, velocity and the output of the combination are alive together.
         let convert = if made == 1 { before + 3 } else { 0 };
-        let correct = if self.correct.is_some() {
-            before + made + 1
-        } else {
-            0
-        };
+        let correct = if self.correct.is_some() { before + made + 1 } else { 0 };
         let velocity = usize::from(self.predict.iter().any(|t| t.0 == Source::Velocity));
         let predict = history + made + noise + velocity + 2;
         convert.max(correct).max(predict)
@@ -80,21 +69,14 @@ impl StepPlan {
 
     /// Whether every factor is a finite number.
     pub(super) fn is_finite(&self) -> bool {
-        let all = self
-            .convert
-            .iter()
-            .chain(self.correct.iter().flatten())
-            .chain(&self.predict);
+        let all = self.convert.iter().chain(self.correct.iter().flatten()).chain(&self.predict);
         all.clone().all(|term| term.1.is_finite())
     }
 }
 
 /// Rounds factors to f32 and drops those that are exactly zero, since a latent that is not read need not live.
 pub(super) fn terms(list: impl IntoIterator<Item = (Source, f64)>) -> Vec<Term> {
-    list.into_iter()
-        .filter(|t| t.1 != 0.0)
-        .map(|(source, factor)| (source, factor as f32))
-        .collect()
+    list.into_iter().filter(|t| t.1 != 0.0).map(|(source, factor)| (source, factor as f32)).collect()
 }
 
 /// Fills in `keep` and `keep_sample` from what later steps read.
@@ -105,10 +87,6 @@ pub(super) fn mark_lifetimes(steps: &mut [StepPlan]) {
         step.keep_sample = keep_sample;
         // What is X0(i) to this step is X0(i - 1) to the one before, which must have kept i of them.
         keep = step.oldest_read().max(keep.saturating_sub(1));
-        keep_sample = step
-            .correct
-            .iter()
-            .flatten()
-            .any(|t| t.0 == Source::LastSample);
+        keep_sample = step.correct.iter().flatten().any(|t| t.0 == Source::LastSample);
     }
 }

@@ -24,11 +24,7 @@ struct Config {
     disable_corrector: Vec<usize>,
 }
 
-pub(super) fn build(
-    fields: Fields<'_>,
-    steps: usize,
-    options: &SamplerOptions,
-) -> Result<Sampler, ScheduleError> {
+pub(super) fn build(fields: Fields<'_>, steps: usize, options: &SamplerOptions) -> Result<Sampler, ScheduleError> {
     let config = config(fields)?;
     check_steps(steps, config.train)?;
     let shift = match options.flow_shift {
@@ -40,16 +36,10 @@ pub(super) fn build(
         Some(list) => list.clone(),
         None => base_sigmas(options.schedule, config.train, steps),
     };
-    let mut sigmas = terminal(
-        fields,
-        base.into_iter().map(|s| time_shift.apply(s)).collect(),
-    )?;
+    let mut sigmas = terminal(fields, base.into_iter().map(|s| time_shift.apply(s)).collect())?;
     clip_first(&mut sigmas);
     // The reference cuts time steps to int64, so that the last bit of a sigma can move one by a whole step.
-    let timesteps = sigmas
-        .iter()
-        .map(|s| (s * config.train as f64).trunc())
-        .collect();
+    let timesteps = sigmas.iter().map(|s| (s * config.train as f64).trunc()).collect();
     sigmas.push(final_sigma(fields, &sigmas)?);
     let sigmas: Vec<f32> = sigmas.into_iter().map(|s| s as f32).collect();
     let plans = plan_steps(&config, &sigmas);
@@ -57,12 +47,7 @@ pub(super) fn build(
 }
 
 fn config(fields: Fields<'_>) -> Result<Config, ScheduleError> {
-    for field in [
-        "thresholding",
-        "use_karras_sigmas",
-        "use_exponential_sigmas",
-        "use_beta_sigmas",
-    ] {
+    for field in ["thresholding", "use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas"] {
         fields.refuse(field, "set it to false")?;
     }
     if !fields.flag("use_flow_sigmas", false)? {
@@ -74,11 +59,7 @@ fn config(fields: Fields<'_>) -> Result<Config, ScheduleError> {
     }
     let kind = fields.text("prediction_type", "epsilon")?;
     if kind != "flow_prediction" {
-        return Err(unsupported(
-            "prediction_type",
-            &Value::from(kind),
-            "set it to \"flow_prediction\"",
-        ));
+        return Err(unsupported("prediction_type", &Value::from(kind), "set it to \"flow_prediction\""));
     }
     if !fields.flag("predict_x0", true)? {
         return Err(unsupported(
@@ -104,11 +85,7 @@ fn solver(fields: Fields<'_>) -> Result<Solver, ScheduleError> {
         "bh1" => Ok(Solver::Bh1),
         // Configurations converted from other solvers carry these names; the reference reads them as bh2.
         "bh2" | "midpoint" | "heun" | "logrho" => Ok(Solver::Bh2),
-        other => Err(unsupported(
-            "solver_type",
-            &Value::from(other),
-            "set it to \"bh1\" or \"bh2\"",
-        )),
+        other => Err(unsupported("solver_type", &Value::from(other), "set it to \"bh1\" or \"bh2\"")),
     }
 }
 
@@ -136,11 +113,7 @@ fn final_sigma(fields: Fields<'_>, sigmas: &[f64]) -> Result<f64, ScheduleError>
     match fields.text("final_sigmas_type", "zero")? {
         "zero" => Ok(0.0),
         "sigma_min" => Ok(sigmas.last().copied().unwrap_or(0.0)),
-        other => Err(bad(
-            "final_sigmas_type",
-            "\"zero\" or \"sigma_min\"",
-            &Value::from(other),
-        )),
+        other => Err(bad("final_sigmas_type", "\"zero\" or \"sigma_min\"", &Value::from(other))),
     }
 }
 
@@ -150,11 +123,7 @@ fn plan_steps(config: &Config, sigmas: &[f32]) -> Vec<StepPlan> {
     let plan = |index: usize| {
         let corrects = index > 0 && !config.disable_corrector.contains(&(index - 1));
         let correct = corrects.then(|| corrector(config.solver, sigmas, index, previous_order));
-        let wanted = if config.lower_order_final {
-            config.order.min(steps - index)
-        } else {
-            config.order
-        };
+        let wanted = if config.lower_order_final { config.order.min(steps - index) } else { config.order };
         let order = wanted.min(index + 1);
         previous_order = order;
         StepPlan {
@@ -190,10 +159,7 @@ impl Expansion {
         let h = lambda(t) - lambda(s0);
         let growth = (-h).exp_m1();
         let scale = if solver == Solver::Bh1 { -h } else { growth };
-        let inverse_distance = older
-            .iter()
-            .map(|&s| h / (lambda(s) - lambda(s0)))
-            .collect();
+        let inverse_distance = older.iter().map(|&s| h / (lambda(s) - lambda(s0))).collect();
         let moments = moments(h, growth, scale, older.len() + 1);
         Self {
             sigma_ratio: f64::from(t) / f64::from(s0),
@@ -207,16 +173,12 @@ impl Expansion {
 
     /// Weights that satisfy the first `order` conditions at the given nodes.
     fn weights(&self, nodes: &[f64]) -> Vec<f64> {
-        let rows =
-            (0..nodes.len()).map(|power| nodes.iter().map(|r| r.powi(power as i32)).collect());
+        let rows = (0..nodes.len()).map(|power| nodes.iter().map(|r| r.powi(power as i32)).collect());
         solve(rows.collect(), self.moments[..nodes.len()].to_vec())
     }
 
     fn nodes(&self) -> Vec<f64> {
-        self.inverse_distance
-            .iter()
-            .map(|inverse| 1.0 / inverse)
-            .collect()
+        self.inverse_distance.iter().map(|inverse| 1.0 / inverse).collect()
     }
 
     /// Factors of the differences (older - m0), for their weights.
@@ -225,9 +187,7 @@ impl Expansion {
             return Vec::new(); // also keeps 0 * infinity away from a final sigma of zero
         }
         let pairs = weights.iter().zip(&self.inverse_distance);
-        pairs
-            .map(|(weight, inverse)| -self.alpha * self.scale * weight * inverse)
-            .collect()
+        pairs.map(|(weight, inverse)| -self.alpha * self.scale * weight * inverse).collect()
     }
 
     /// Factor of m0 before the differences take their share.
@@ -262,10 +222,7 @@ fn predictor(solver: Solver, sigmas: &[f32], index: usize, order: usize) -> Vec<
     let differences = step.difference_factors(&weights);
     let m0 = step.base_factor() - differences.iter().sum::<f64>();
     let fixed = [(Source::Sample, step.sigma_ratio), (Source::X0(0), m0)];
-    let older = differences
-        .into_iter()
-        .enumerate()
-        .map(|(i, factor)| (Source::X0(i + 1), factor));
+    let older = differences.into_iter().enumerate().map(|(i, factor)| (Source::X0(i + 1), factor));
     terms(fixed.into_iter().chain(older))
 }
 
@@ -283,15 +240,8 @@ fn corrector(solver: Solver, sigmas: &[f32], index: usize, order: usize) -> Vec<
     let newest = -step.alpha * step.scale * weights.pop().unwrap_or(0.0);
     let differences = step.difference_factors(&weights);
     let m0 = step.base_factor() - newest - differences.iter().sum::<f64>();
-    let fixed = [
-        (Source::LastSample, step.sigma_ratio),
-        (Source::X0(0), newest),
-        (Source::X0(1), m0),
-    ];
-    let older = differences
-        .into_iter()
-        .enumerate()
-        .map(|(i, factor)| (Source::X0(i + 2), factor));
+    let fixed = [(Source::LastSample, step.sigma_ratio), (Source::X0(0), newest), (Source::X0(1), m0)];
+    let older = differences.into_iter().enumerate().map(|(i, factor)| (Source::X0(i + 2), factor));
     terms(fixed.into_iter().chain(older))
 }
 
@@ -307,10 +257,7 @@ fn solve(mut a: Vec<Vec<f64>>, mut b: Vec<f64>) -> Vec<f64> {
         let row = a[column].clone();
         for below in column + 1..n {
             let factor = a[below][column] / row[column];
-            a[below]
-                .iter_mut()
-                .zip(&row)
-                .for_each(|(x, y)| *x -= factor * y);
+            a[below].iter_mut().zip(&row).for_each(|(x, y)| *x -= factor * y);
             b[below] -= factor * b[column];
         }
     }

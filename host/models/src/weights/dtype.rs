@@ -2,11 +2,7 @@
 
 /// An element type of safetensors or GGUF. Quantised types store elements in blocks that share scales.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[allow(
-    non_camel_case_types,
-    missing_docs,
-    reason = "spelled as the formats spell them"
-)]
+#[allow(non_camel_case_types, missing_docs, reason = "spelled as the formats spell them")]
 pub enum FileDtype {
     Bool,
     U8,
@@ -106,18 +102,12 @@ impl FileDtype {
 
     /// The type that a safetensors header calls `name`.
     pub fn from_safetensors(name: &str) -> Option<Self> {
-        TABLE
-            .iter()
-            .find(|row| row.5 && row.1 == name)
-            .map(|row| row.0)
+        TABLE.iter().find(|row| row.5 && row.1 == name).map(|row| row.0)
     }
 
     /// The type with this number in ggml's `enum ggml_type`.
     pub fn from_ggml(number: u32) -> Option<Self> {
-        TABLE
-            .iter()
-            .find(|row| row.4 == Some(number))
-            .map(|row| row.0)
+        TABLE.iter().find(|row| row.4 == Some(number)).map(|row| row.0)
     }
 
     /// Names of all types, for messages.
@@ -150,9 +140,7 @@ mod tests {
 
     #[test]
     fn sizes_in_bytes() {
-        let check = |dtype: FileDtype, elements, bytes| {
-            assert_eq!(dtype.bytes_for(elements), bytes, "{dtype}")
-        };
+        let check = |dtype: FileDtype, elements, bytes| assert_eq!(dtype.bytes_for(elements), bytes, "{dtype}");
         check(FileDtype::BF16, 5, Some(10));
         check(FileDtype::Q4_0, 64, Some(36));
         check(FileDtype::Q4_0, 65, None);

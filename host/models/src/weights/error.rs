@@ -140,9 +140,7 @@ pub enum TensorProblem {
         block: u64,
     },
     /// The byte range does not have the size that shape and element type need.
-    #[error(
-        "its byte range has {found} bytes where shape and element type need {needed}; download the file again"
-    )]
+    #[error("its byte range has {found} bytes where shape and element type need {needed}; download the file again")]
     WrongSize {
         /// Size of the range.
         found: u64,
@@ -175,9 +173,7 @@ pub enum TensorProblem {
     #[error("the name is used twice; convert the file again")]
     Duplicate,
     /// The offset is not a multiple of the file's alignment.
-    #[error(
-        "its offset {offset} is not a multiple of the alignment {alignment}; convert the file again"
-    )]
+    #[error("its offset {offset} is not a multiple of the alignment {alignment}; convert the file again")]
     Misaligned {
         /// Offset in the data section.
         offset: u64,
@@ -199,24 +195,14 @@ pub enum TensorProblem {
 impl WeightError {
     /// Attaches the file to an I/O error.
     pub(super) fn io(file: &Path) -> impl FnOnce(std::io::Error) -> Self + '_ {
-        move |source| Self::Io {
-            file: file.to_owned(),
-            source,
-        }
+        move |source| Self::Io { file: file.to_owned(), source }
     }
 
     pub(super) fn header(file: &Path, problem: impl Into<String>) -> Self {
-        Self::Header {
-            file: file.to_owned(),
-            problem: problem.into(),
-        }
+        Self::Header { file: file.to_owned(), problem: problem.into() }
     }
 
     pub(super) fn tensor(file: &Path, tensor: &str, problem: TensorProblem) -> Self {
-        Self::Tensor {
-            file: file.to_owned(),
-            tensor: tensor.to_owned(),
-            problem,
-        }
+        Self::Tensor { file: file.to_owned(), tensor: tensor.to_owned(), problem }
     }
 }

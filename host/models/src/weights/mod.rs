@@ -63,11 +63,7 @@ impl WeightIndex {
     /// [`WeightError`] if there is none or more than one, or if a header is not to be trusted.
     pub fn open_component(path: &Path) -> Result<Self, WeightError> {
         let kind = std::fs::metadata(path).map_err(WeightError::io(path))?;
-        let file = if kind.is_dir() {
-            find_in_folder(path)?
-        } else {
-            path.to_owned()
-        };
+        let file = if kind.is_dir() { find_in_folder(path)? } else { path.to_owned() };
         open_file(file)
     }
 
@@ -100,25 +96,16 @@ fn find_in_folder(dir: &Path) -> Result<PathBuf, WeightError> {
     }
     let names = file_names(dir)?;
     for suffix in [INDEX_SUFFIX, ".safetensors", ".gguf"] {
-        let mut candidates: Vec<String> = names
-            .iter()
-            .filter(|n| n.ends_with(suffix))
-            .cloned()
-            .collect();
+        let mut candidates: Vec<String> = names.iter().filter(|n| n.ends_with(suffix)).cloned().collect();
         match candidates.len() {
             0 => {}
             1 => return Ok(dir.join(candidates.remove(0))),
             _ => {
-                return Err(WeightError::Ambiguous {
-                    dir: dir.to_owned(),
-                    candidates,
-                });
+                return Err(WeightError::Ambiguous { dir: dir.to_owned(), candidates });
             }
         }
     }
-    Err(WeightError::NoWeights {
-        dir: dir.to_owned(),
-    })
+    Err(WeightError::NoWeights { dir: dir.to_owned() })
 }
 
 fn file_names(dir: &Path) -> Result<Vec<String>, WeightError> {
@@ -132,10 +119,7 @@ fn file_names(dir: &Path) -> Result<Vec<String>, WeightError> {
 }
 
 fn open_file(path: PathBuf) -> Result<WeightIndex, WeightError> {
-    let name = path
-        .file_name()
-        .and_then(|n| n.to_str())
-        .unwrap_or_default();
+    let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
     if name.ends_with(INDEX_SUFFIX) {
         return shards::open(&path);
     }
@@ -147,16 +131,11 @@ fn open_file(path: PathBuf) -> Result<WeightIndex, WeightError> {
     } else {
         return Err(WeightError::UnknownFormat { file: path });
     };
-    Ok(WeightIndex {
-        files: vec![path],
-        tensors,
-    })
+    Ok(WeightIndex { files: vec![path], tensors })
 }
 
 fn starts_as_gguf(file: &mut File, path: &Path) -> Result<bool, WeightError> {
     let mut start = Vec::new();
-    file.take(gguf::MAGIC.len() as u64)
-        .read_to_end(&mut start)
-        .map_err(WeightError::io(path))?;
+    file.take(gguf::MAGIC.len() as u64).read_to_end(&mut start).map_err(WeightError::io(path))?;
     Ok(start == gguf::MAGIC)
 }

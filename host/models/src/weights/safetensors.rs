@@ -27,12 +27,9 @@ pub fn read_safetensors(
     file: &Path,
     index: usize,
 ) -> Result<Vec<TensorEntry>, WeightError> {
-    let len = reader
-        .seek(SeekFrom::End(0))
-        .map_err(WeightError::io(file))?;
+    let len = reader.seek(SeekFrom::End(0)).map_err(WeightError::io(file))?;
     let header = read_header(reader, file, len)?;
-    let Header(raw) =
-        serde_json::from_slice(&header).map_err(|e| WeightError::header(file, e.to_string()))?;
+    let Header(raw) = serde_json::from_slice(&header).map_err(|e| WeightError::header(file, e.to_string()))?;
     let data = LENGTH_BYTES + header.len() as u64;
     let entry = |raw: RawTensor| {
         let name = raw.name.clone();
@@ -42,74 +39,38 @@ pub fn read_safetensors(
     layout::checked(file, len, entries)
 }
 
-fn read_header(
-    reader: &mut (impl Read + Seek),
-    file: &Path,
-    len: u64,
-) -> Result<Vec<u8>, WeightError> {
-    let truncated = |needs, part: &str| WeightError::Truncated {
-        file: file.to_owned(),
-        part: part.into(),
-        needs,
-        has: len,
-    };
+fn read_header(reader: &mut (impl Read + Seek), file: &Path, len: u64) -> Result<Vec<u8>, WeightError> {
+    let truncated =
+        |needs, part: &str| WeightError::Truncated { file: file.to_owned(), part: part.into(), needs, has: len };
     if len < LENGTH_BYTES {
         return Err(truncated(LENGTH_BYTES, "the header's length"));
     }
     let mut length = [0; LENGTH_BYTES as usize];
-    reader
-        .seek(SeekFrom::Start(0))
-        .map_err(WeightError::io(file))?;
-    reader
-        .read_exact(&mut length)
-        .map_err(WeightError::io(file))?;
+    reader.seek(SeekFrom::Start(0)).map_err(WeightError::io(file))?;
+    reader.read_exact(&mut length).map_err(WeightError::io(file))?;
     let length = u64::from_le_bytes(length);
     if length > HEADER_BYTES_MAX {
         let what = "a header length".to_owned();
-        return Err(WeightError::TooLarge {
-            file: file.to_owned(),
-            what,
-            value: length,
-            limit: HEADER_BYTES_MAX,
-        });
+        return Err(WeightError::TooLarge { file: file.to_owned(), what, value: length, limit: HEADER_BYTES_MAX });
     }
     if length > len - LENGTH_BYTES {
         return Err(truncated(LENGTH_BYTES + length, "the header"));
     }
     let mut header = vec![0; length as usize];
-    reader
-        .read_exact(&mut header)
-        .map_err(WeightError::io(file))?;
+    reader.read_exact(&mut header).map_err(WeightError::io(file))?;
     Ok(header)
 }
 
-fn to_entry(
-    raw: RawTensor,
-    data: u64,
-    len: u64,
-    file: usize,
-) -> Result<TensorEntry, TensorProblem> {
-    let dtype = FileDtype::from_safetensors(&raw.dtype)
-        .ok_or(TensorProblem::UnknownDtype { found: raw.dtype })?;
+fn to_entry(raw: RawTensor, data: u64, len: u64, file: usize) -> Result<TensorEntry, TensorProblem> {
+    let dtype = FileDtype::from_safetensors(&raw.dtype).ok_or(TensorProblem::UnknownDtype { found: raw.dtype })?;
     let needed = layout::bytes(&raw.shape, dtype)?;
     let (begin, end) = raw.range;
-    let found = end
-        .checked_sub(begin)
-        .ok_or(TensorProblem::Reversed { begin, end })?;
+    let found = end.checked_sub(begin).ok_or(TensorProblem::Reversed { begin, end })?;
     if found != needed {
         return Err(TensorProblem::WrongSize { found, needed });
     }
-    let offset = data
-        .checked_add(begin)
-        .ok_or(TensorProblem::OutOfFile { end: u64::MAX, len })?;
-    Ok(TensorEntry {
-        name: raw.name,
-        shape: raw.shape,
-        dtype,
-        file,
-        offset,
-        bytes: needed,
-    })
+    let offset = data.checked_add(begin).ok_or(TensorProblem::OutOfFile { end: u64::MAX, len })?;
+    Ok(TensorEntry { name: raw.name, shape: raw.shape, dtype, file, offset, bytes: needed })
 }
 
 /// One tensor as the header has it.
@@ -145,16 +106,10 @@ impl<'de> Visitor<'de> for HeaderVisitor {
                 map.next_value::<IgnoredAny>()?;
                 continue;
             }
-            let fields: RawFields = map
-                .next_value()
-                .map_err(|e| A::Error::custom(format_args!("tensor {name:?}: {e}")))?;
+            let fields: RawFields =
+                map.next_value().map_err(|e| A::Error::custom(format_args!("tensor {name:?}: {e}")))?;
             let (dtype, shape, range) = (fields.dtype, fields.shape.0, fields.data_offsets);
-            tensors.push(RawTensor {
-                name,
-                dtype,
-                shape,
-                range,
-            });
+            tensors.push(RawTensor { name, dtype, shape, range });
         }
         Ok(Header(tensors))
     }

@@ -36,20 +36,12 @@ struct IndexFile {
 fn read_index(index: &Path) -> Result<BTreeMap<String, BTreeSet<String>>, WeightError> {
     let mut text = Vec::new();
     let file = File::open(index).map_err(WeightError::io(index))?;
-    file.take(INDEX_BYTES_MAX + 1)
-        .read_to_end(&mut text)
-        .map_err(WeightError::io(index))?;
+    file.take(INDEX_BYTES_MAX + 1).read_to_end(&mut text).map_err(WeightError::io(index))?;
     if text.len() as u64 > INDEX_BYTES_MAX {
         let (file, value) = (index.to_owned(), text.len() as u64);
-        return Err(WeightError::TooLarge {
-            file,
-            what: "a size".into(),
-            value,
-            limit: INDEX_BYTES_MAX,
-        });
+        return Err(WeightError::TooLarge { file, what: "a size".into(), value, limit: INDEX_BYTES_MAX });
     }
-    let parsed: IndexFile =
-        serde_json::from_slice(&text).map_err(|e| WeightError::header(index, e.to_string()))?;
+    let parsed: IndexFile = serde_json::from_slice(&text).map_err(|e| WeightError::header(index, e.to_string()))?;
     if parsed.weight_map.is_empty() {
         return Err(WeightError::header(index, "its \"weight_map\" is empty"));
     }
@@ -66,35 +58,21 @@ fn shard_path(index: &Path, folder: &Path, shard: &str) -> Result<PathBuf, Weigh
     let plain = matches!((parts.next(), parts.next()), (Some(Component::Normal(name)), None) if name == shard);
     // The backslash separates folders on Windows only; refusing it everywhere keeps an index portable.
     if !plain || shard.contains(['\\', '\0']) {
-        return Err(WeightError::ShardName {
-            index: index.to_owned(),
-            shard: shard.to_owned(),
-        });
+        return Err(WeightError::ShardName { index: index.to_owned(), shard: shard.to_owned() });
     }
     Ok(folder.join(shard))
 }
 
 fn open_shard(index: &Path, path: &Path, number: usize) -> Result<Vec<TensorEntry>, WeightError> {
     let mut file = File::open(path).map_err(|source| match source.kind() {
-        std::io::ErrorKind::NotFound => WeightError::MissingShard {
-            index: index.to_owned(),
-            shard: path.to_owned(),
-        },
-        _ => WeightError::Io {
-            file: path.to_owned(),
-            source,
-        },
+        std::io::ErrorKind::NotFound => WeightError::MissingShard { index: index.to_owned(), shard: path.to_owned() },
+        _ => WeightError::Io { file: path.to_owned(), source },
     })?;
     read_safetensors(&mut file, path, number)
 }
 
 /// Both lists must be the same: a tensor that only one of them has comes from another version of the model.
-fn compare(
-    index: &Path,
-    shard: &str,
-    names: &BTreeSet<String>,
-    entries: &[TensorEntry],
-) -> Result<(), WeightError> {
+fn compare(index: &Path, shard: &str, names: &BTreeSet<String>, entries: &[TensorEntry]) -> Result<(), WeightError> {
     let differ = |tensor: &str, found| WeightError::ShardContents {
         index: index.to_owned(),
         shard: shard.to_owned(),

@@ -36,13 +36,7 @@ pub(crate) struct Gguf {
 
 impl Gguf {
     pub(crate) fn new(version: u32) -> Self {
-        Self {
-            version,
-            pairs: Vec::new(),
-            tensors: Vec::new(),
-            claims: None,
-            alignment: 32,
-        }
+        Self { version, pairs: Vec::new(), tensors: Vec::new(), claims: None, alignment: 32 }
     }
 
     /// Adds a metadata pair with an encoded value.
@@ -50,8 +44,7 @@ impl Gguf {
         if key == "general.alignment" && value[0].is_power_of_two() {
             self.alignment = value[0].into();
         }
-        self.pairs
-            .push([&kv::text_bytes(key)[..], &kind.to_le_bytes(), value].concat());
+        self.pairs.push([&kv::text_bytes(key)[..], &kind.to_le_bytes(), value].concat());
         self
     }
 
@@ -59,13 +52,7 @@ impl Gguf {
     pub(crate) fn tensor(mut self, name: &str, dimensions: &[u64], kind: u32, offset: u64) -> Self {
         let sizes: Vec<u8> = dimensions.iter().flat_map(|d| d.to_le_bytes()).collect();
         let count = (dimensions.len() as u32).to_le_bytes();
-        let parts = [
-            &kv::text_bytes(name)[..],
-            &count,
-            &sizes,
-            &kind.to_le_bytes(),
-            &offset.to_le_bytes(),
-        ];
+        let parts = [&kv::text_bytes(name)[..], &count, &sizes, &kind.to_le_bytes(), &offset.to_le_bytes()];
         self.tensors.push(parts.concat());
         self
     }
@@ -78,16 +65,9 @@ impl Gguf {
 
     /// The file, with `data` bytes in its data section.
     pub(crate) fn bytes(&self, data: usize) -> Vec<u8> {
-        let (tensors, pairs) = self
-            .claims
-            .unwrap_or((self.tensors.len() as u64, self.pairs.len() as u64));
-        let mut bytes = [
-            b"GGUF",
-            &self.version.to_le_bytes()[..],
-            &tensors.to_le_bytes(),
-            &pairs.to_le_bytes(),
-        ]
-        .concat();
+        let (tensors, pairs) = self.claims.unwrap_or((self.tensors.len() as u64, self.pairs.len() as u64));
+        let mut bytes =
+            [b"GGUF", &self.version.to_le_bytes()[..], &tensors.to_le_bytes(), &pairs.to_le_bytes()].concat();
         bytes.extend(self.pairs.concat());
         bytes.extend(self.tensors.concat());
         bytes.resize(bytes.len().next_multiple_of(self.alignment) + data, 0);

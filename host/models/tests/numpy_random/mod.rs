@@ -14,9 +14,7 @@ impl MersenneTwister {
         let mut state = [seed; N];
         for i in 1..N {
             let before = state[i - 1];
-            state[i] = 1_812_433_253u32
-                .wrapping_mul(before ^ (before >> 30))
-                .wrapping_add(i as u32);
+            state[i] = 1_812_433_253u32.wrapping_mul(before ^ (before >> 30)).wrapping_add(i as u32);
         }
         Self { state, next: N }
     }
@@ -62,13 +60,7 @@ impl MersenneTwister {
 
 fn crc32(text: &str) -> u32 {
     let byte = |crc: u32, byte: u8| {
-        (0..8).fold(crc ^ u32::from(byte), |c, _| {
-            if c & 1 == 1 {
-                (c >> 1) ^ 0xedb8_8320
-            } else {
-                c >> 1
-            }
-        })
+        (0..8).fold(crc ^ u32::from(byte), |c, _| if c & 1 == 1 { (c >> 1) ^ 0xedb8_8320 } else { c >> 1 })
     };
     !text.bytes().fold(!0, byte)
 }

@@ -27,11 +27,7 @@ pub(super) struct Compiler {
 
 impl Compiler {
     pub(super) fn new(root: &Path) -> Outcome<Self> {
-        Ok(Self {
-            root: root.to_owned(),
-            sysroot: sysroot()?,
-            toolchain: toolchain()?,
-        })
+        Ok(Self { root: root.to_owned(), sysroot: sysroot()?, toolchain: toolchain()? })
     }
 
     pub(super) fn toolchain(&self) -> &Toolchain {
@@ -44,53 +40,30 @@ impl Compiler {
         let target_dir = self.root.join("target/guests");
         shell::run(&mut self.cargo_build(&target_dir, locked)?)?;
         let release = target_dir.join(TARGET).join("release");
-        packages
-            .iter()
-            .filter_map(policy)
-            .map(|(name, file)| Ok((name, read(&release.join(file))?)))
-            .collect()
+        packages.iter().filter_map(policy).map(|(name, file)| Ok((name, read(&release.join(file))?))).collect()
     }
 
     fn packages(&self) -> Outcome<Vec<Package>> {
         let manifest = self.root.join(SOURCES);
-        let metadata = MetadataCommand::new()
-            .manifest_path(manifest)
-            .no_deps()
-            .exec();
-        Ok(metadata
-            .map_err(|error| Stop::failed(format!("cannot read {SOURCES}: {error}")))?
-            .packages)
+        let metadata = MetadataCommand::new().manifest_path(manifest).no_deps().exec();
+        Ok(metadata.map_err(|error| Stop::failed(format!("cannot read {SOURCES}: {error}")))?.packages)
     }
 
     fn cargo_build(&self, target_dir: &Path, locked: bool) -> Outcome<Command> {
         let mut cargo = Command::new("cargo");
-        cargo
-            .current_dir(&self.root)
-            .args(["build", "--release", "--target", TARGET]);
-        cargo
-            .arg("--manifest-path")
-            .arg(SOURCES)
-            .arg("--target-dir")
-            .arg(target_dir);
+        cargo.current_dir(&self.root).args(["build", "--release", "--target", TARGET]);
+        cargo.arg("--manifest-path").arg(SOURCES).arg("--target-dir").arg(target_dir);
         if locked {
             cargo.arg("--locked");
         }
         // Flags of the caller would end up in the bytes.
-        for name in [
-            "RUSTFLAGS",
-            "CARGO_BUILD_RUSTFLAGS",
-            "RUSTC_WRAPPER",
-            "CARGO_INCREMENTAL",
-        ] {
+        for name in ["RUSTFLAGS", "CARGO_BUILD_RUSTFLAGS", "RUSTC_WRAPPER", "CARGO_INCREMENTAL"] {
             cargo.env_remove(name);
         }
         // Cargo's own separator, because paths may hold spaces.
         cargo.env("CARGO_ENCODED_RUSTFLAGS", self.remaps().join("\u{1f}"));
-        let this =
-            std::env::current_exe().map_err(|error| Stop::failed(format!("who am I? {error}")))?;
-        cargo
-            .env("RUSTC_WRAPPER", this)
-            .env(rustc::ROOT, &self.root);
+        let this = std::env::current_exe().map_err(|error| Stop::failed(format!("who am I? {error}")))?;
+        cargo.env("RUSTC_WRAPPER", this).env(rustc::ROOT, &self.root);
         Ok(cargo)
     }
 
@@ -101,11 +74,7 @@ impl Compiler {
         let std_name = format!("/rustc/{}", self.toolchain.commit_hash);
         let remap = |from: &Path, to: &str| format!("--remap-path-prefix={}={to}", from.display());
         // The last one that matches wins, so the longest comes last.
-        vec![
-            remap(&cargo_home(), "/cargo"),
-            remap(&self.root, "/loadline"),
-            remap(&sources, &std_name),
-        ]
+        vec![remap(&cargo_home(), "/cargo"), remap(&self.root, "/loadline"), remap(&sources, &std_name)]
     }
 }
 
@@ -116,28 +85,17 @@ pub(super) fn target_libraries() -> Outcome<PathBuf> {
 
 /// A package that makes a module: the name of its folder and of the module's file.
 fn policy(package: &Package) -> Option<(String, String)> {
-    let library = package
-        .targets
-        .iter()
-        .find(|target| target.kind.contains(&TargetKind::CDyLib))?;
+    let library = package.targets.iter().find(|target| target.kind.contains(&TargetKind::CDyLib))?;
     let folder = package.manifest_path.parent()?.file_name()?;
-    Some((
-        folder.to_owned(),
-        format!("{}.wasm", library.name.replace('-', "_")),
-    ))
+    Some((folder.to_owned(), format!("{}.wasm", library.name.replace('-', "_"))))
 }
 
 fn read(path: &Path) -> Outcome<Vec<u8>> {
-    std::fs::read(path)
-        .map_err(|error| Stop::failed(format!("cannot read {}: {error}", path.display())))
+    std::fs::read(path).map_err(|error| Stop::failed(format!("cannot read {}: {error}", path.display())))
 }
 
 fn sysroot() -> Outcome<PathBuf> {
-    Ok(
-        shell::output(Command::new("rustc").args(["--print", "sysroot"]))?
-            .trim_end()
-            .into(),
-    )
+    Ok(shell::output(Command::new("rustc").args(["--print", "sysroot"]))?.trim_end().into())
 }
 
 fn cargo_home() -> PathBuf {
@@ -151,15 +109,8 @@ fn toolchain() -> Outcome<Toolchain> {
 }
 
 fn parse_version(text: &str) -> Option<Toolchain> {
-    let field = |name: &str| {
-        text.lines()
-            .find_map(|line| line.strip_prefix(name))
-            .map(|value| value.trim().to_owned())
-    };
-    Some(Toolchain {
-        release: field("release:")?,
-        commit_hash: field("commit-hash:")?,
-    })
+    let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).map(|value| value.trim().to_owned());
+    Some(Toolchain { release: field("release:")?, commit_hash: field("commit-hash:")? })
 }
 
 #[cfg(test)]
@@ -169,10 +120,7 @@ mod tests {
     #[test]
     fn the_toolchain_is_read_from_rustc() {
         let text = "rustc 1.95.0 (59807616e 2026-04-14)\nbinary: rustc\ncommit-hash: 59807616e1fa\nrelease: 1.95.0\n";
-        let expected = Toolchain {
-            release: "1.95.0".to_owned(),
-            commit_hash: "59807616e1fa".to_owned(),
-        };
+        let expected = Toolchain { release: "1.95.0".to_owned(), commit_hash: "59807616e1fa".to_owned() };
         assert_eq!(parse_version(text), Some(expected));
         assert_eq!(parse_version("rustc 1.95.0\n"), None);
     }

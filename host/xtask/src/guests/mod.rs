@@ -48,10 +48,7 @@ pub fn check(root: &Path) -> Outcome {
     let built = components(root, true)?;
     let differences = built.differences(&root.join(COMPONENTS))?;
     if differences.is_empty() {
-        println!(
-            "{COMPONENTS} is what {SOURCES} builds to: {}",
-            built.summary()
-        );
+        println!("{COMPONENTS} is what {SOURCES} builds to: {}", built.summary());
         return Ok(());
     }
     Err(Stop::failed(format!(

@@ -39,25 +39,18 @@ fn our_crate(root: &Path) -> Option<Crate> {
     if !Path::new(&folder).starts_with(root) {
         return None;
     }
-    Some(Crate {
-        name: std::env::var("CARGO_CRATE_NAME").ok()?,
-        version: std::env::var("CARGO_PKG_VERSION").ok()?,
-    })
+    Some(Crate { name: std::env::var("CARGO_CRATE_NAME").ok()?, version: std::env::var("CARGO_PKG_VERSION").ok()? })
 }
 
 fn renamed(argument: OsString, ours: Option<&Crate>) -> OsString {
     match ours {
-        Some(Crate { name, version }) if is_metadata(&argument) => {
-            format!("metadata={name}@{version}").into()
-        }
+        Some(Crate { name, version }) if is_metadata(&argument) => format!("metadata={name}@{version}").into(),
         _ => argument,
     }
 }
 
 fn is_metadata(argument: &OsStr) -> bool {
-    argument
-        .to_str()
-        .is_some_and(|text| text.starts_with("metadata="))
+    argument.to_str().is_some_and(|text| text.starts_with("metadata="))
 }
 
 #[cfg(test)]
@@ -66,27 +59,12 @@ mod tests {
 
     #[test]
     fn only_the_metadata_of_our_crates_is_replaced() {
-        let ours = Crate {
-            name: "sdk".to_owned(),
-            version: "0.1.0".to_owned(),
-        };
+        let ours = Crate { name: "sdk".to_owned(), version: "0.1.0".to_owned() };
         let check = |argument: &str, ours: Option<&Crate>, expected: &str| {
             assert_eq!(renamed(argument.into(), ours), expected, "{argument}");
         };
-        check(
-            "metadata=652a89329aad7ac9",
-            Some(&ours),
-            "metadata=sdk@0.1.0",
-        );
-        check(
-            "metadata=652a89329aad7ac9",
-            None,
-            "metadata=652a89329aad7ac9",
-        );
-        check(
-            "extra-filename=-652a89329aad7ac9",
-            Some(&ours),
-            "extra-filename=-652a89329aad7ac9",
-        );
+        check("metadata=652a89329aad7ac9", Some(&ours), "metadata=sdk@0.1.0");
+        check("metadata=652a89329aad7ac9", None, "metadata=652a89329aad7ac9");
+        check("extra-filename=-652a89329aad7ac9", Some(&ours), "extra-filename=-652a89329aad7ac9");
     }
 }

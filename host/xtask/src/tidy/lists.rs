@@ -35,19 +35,10 @@ pub(super) const MACROS: &[&str] = &["todo!", "unimplemented!", "dbg!"];
 /// Texts that mean something only to whoever typed them, with what is wrong about each.
 pub(super) const WORDS: &[(&str, &str)] = &[
     ("/work/", "a path of one machine"),
-    (
-        "/tmp/",
-        "a path of one machine; ask the system for its temporary folder",
-    ),
+    ("/tmp/", "a path of one machine; ask the system for its temporary folder"),
     ("/root/", "a path of one machine"),
-    (
-        "helper agent",
-        "how the text came about is not the reader's business",
-    ),
-    (
-        "subagent",
-        "how the text came about is not the reader's business",
-    ),
+    ("helper agent", "how the text came about is not the reader's business"),
+    ("subagent", "how the text came about is not the reader's business"),
     ("TODO", "unfinished work belongs to the issue tracker"),
     ("FIXME", "unfinished work belongs to the issue tracker"),
 ];

@@ -37,11 +37,7 @@ struct Problem {
 
 impl Problem {
     fn new(path: &str, line: Option<usize>, text: impl Into<String>) -> Self {
-        Self {
-            path: path.to_owned(),
-            line,
-            text: text.into(),
-        }
+        Self { path: path.to_owned(), line, text: text.into() }
     }
 }
 
@@ -67,49 +63,25 @@ pub fn run(root: &Path) -> Outcome {
         return Ok(());
     }
     let lines: Vec<String> = problems.iter().map(Problem::to_string).collect();
-    Err(Stop::failed(format!(
-        "{}\ntidy: {} problems",
-        lines.join("\n"),
-        lines.len()
-    )))
+    Err(Stop::failed(format!("{}\ntidy: {} problems", lines.join("\n"), lines.len())))
 }
 
 fn files(root: &Path) -> Outcome<Vec<File>> {
     let mut git = Command::new("git");
-    git.current_dir(root).args([
-        "ls-files",
-        "-z",
-        "--cached",
-        "--others",
-        "--exclude-standard",
-        "--deduplicate",
-    ]);
+    git.current_dir(root).args(["ls-files", "-z", "--cached", "--others", "--exclude-standard", "--deduplicate"]);
     let listing = shell::output(&mut git)?;
-    let paths = listing
-        .split('\0')
-        .filter(|path| !path.is_empty() && root.join(path).is_file());
+    let paths = listing.split('\0').filter(|path| !path.is_empty() && root.join(path).is_file());
     paths.map(|path| read(root, path)).collect()
 }
 
 fn read(root: &Path, path: &str) -> Outcome<File> {
-    let bytes = std::fs::read(root.join(path))
-        .map_err(|error| Stop::failed(format!("cannot read {path}: {error}")))?;
+    let bytes = std::fs::read(root.join(path)).map_err(|error| Stop::failed(format!("cannot read {path}: {error}")))?;
     let size = bytes.len() as u64;
-    let text = String::from_utf8(bytes)
-        .ok()
-        .filter(|text| !text.contains('\0'));
-    Ok(File {
-        path: path.to_owned(),
-        bytes: size,
-        text,
-    })
+    let text = String::from_utf8(bytes).ok().filter(|text| !text.contains('\0'));
+    Ok(File { path: path.to_owned(), bytes: size, text })
 }
 
 #[cfg(test)]
 fn text_file(path: &str, text: &str) -> File {
-    File {
-        path: path.to_owned(),
-        bytes: text.len() as u64,
-        text: Some(text.to_owned()),
-    }
+    File { path: path.to_owned(), bytes: text.len() as u64, text: Some(text.to_owned()) }
 }

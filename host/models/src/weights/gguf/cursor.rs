@@ -18,18 +18,9 @@ pub(super) struct Cursor<'a, R: Read + Seek> {
 
 impl<'a, R: Read + Seek> Cursor<'a, R> {
     pub(super) fn new(reader: &'a mut R, file: &'a Path) -> Result<Self, WeightError> {
-        let len = reader
-            .seek(SeekFrom::End(0))
-            .map_err(WeightError::io(file))?;
-        reader
-            .seek(SeekFrom::Start(0))
-            .map_err(WeightError::io(file))?;
-        Ok(Self {
-            reader: BufReader::new(reader),
-            file,
-            position: 0,
-            len,
-        })
+        let len = reader.seek(SeekFrom::End(0)).map_err(WeightError::io(file))?;
+        reader.seek(SeekFrom::Start(0)).map_err(WeightError::io(file))?;
+        Ok(Self { reader: BufReader::new(reader), file, position: 0, len })
     }
 
     pub(super) fn file(&self) -> &'a Path {
@@ -47,9 +38,7 @@ impl<'a, R: Read + Seek> Cursor<'a, R> {
     pub(super) fn bytes<const N: usize>(&mut self) -> Result<[u8; N], WeightError> {
         self.claim(N as u64, "the header")?;
         let mut bytes = [0; N];
-        self.reader
-            .read_exact(&mut bytes)
-            .map_err(WeightError::io(self.file))?;
+        self.reader.read_exact(&mut bytes).map_err(WeightError::io(self.file))?;
         Ok(bytes)
     }
 
@@ -62,21 +51,11 @@ impl<'a, R: Read + Seek> Cursor<'a, R> {
     }
 
     /// A number of things that take at least `bytes_each` of what is left of the file.
-    pub(super) fn count(
-        &mut self,
-        what: &str,
-        limit: u64,
-        bytes_each: u64,
-    ) -> Result<u64, WeightError> {
+    pub(super) fn count(&mut self, what: &str, limit: u64, bytes_each: u64) -> Result<u64, WeightError> {
         let value = self.u64()?;
         let limit = limit.min((self.len - self.position) / bytes_each);
         if value > limit {
-            return Err(WeightError::TooLarge {
-                file: self.file.to_owned(),
-                what: what.to_owned(),
-                value,
-                limit,
-            });
+            return Err(WeightError::TooLarge { file: self.file.to_owned(), what: what.to_owned(), value, limit });
         }
         Ok(value)
     }
@@ -91,19 +70,14 @@ impl<'a, R: Read + Seek> Cursor<'a, R> {
     pub(super) fn text_of(&mut self, length: u64, what: &str) -> Result<String, WeightError> {
         self.claim(length, what)?;
         let mut bytes = vec![0; length as usize];
-        self.reader
-            .read_exact(&mut bytes)
-            .map_err(WeightError::io(self.file))?;
-        String::from_utf8(bytes)
-            .map_err(|_| WeightError::header(self.file, format!("{what} is not UTF-8")))
+        self.reader.read_exact(&mut bytes).map_err(WeightError::io(self.file))?;
+        String::from_utf8(bytes).map_err(|_| WeightError::header(self.file, format!("{what} is not UTF-8")))
     }
 
     pub(super) fn skip(&mut self, bytes: u64, what: &str) -> Result<(), WeightError> {
         self.claim(bytes, what)?;
         // A file's length fits i64, and no skip goes past its end.
-        self.reader
-            .seek_relative(bytes as i64)
-            .map_err(WeightError::io(self.file))
+        self.reader.seek_relative(bytes as i64).map_err(WeightError::io(self.file))
     }
 
     /// Moves the position on, if the file is that long.

@@ -53,9 +53,7 @@ impl MetaValue {
     }
 }
 
-pub(super) fn read(
-    cursor: &mut Cursor<'_, impl Read + Seek>,
-) -> Result<BTreeMap<String, MetaValue>, WeightError> {
+pub(super) fn read(cursor: &mut Cursor<'_, impl Read + Seek>) -> Result<BTreeMap<String, MetaValue>, WeightError> {
     let count = cursor.count("a metadata count", PAIRS_MAX, PAIR_BYTES_MIN)?;
     let mut pairs = BTreeMap::new();
     for _ in 0..count {
@@ -63,10 +61,7 @@ pub(super) fn read(
         let kind = cursor.u32()?;
         let value = read_value(cursor, &key, kind, 0)?;
         if pairs.contains_key(&key) {
-            return Err(WeightError::header(
-                cursor.file(),
-                format!("metadata key {key:?} occurs twice"),
-            ));
+            return Err(WeightError::header(cursor.file(), format!("metadata key {key:?} occurs twice")));
         }
         pairs.insert(key, value);
     }
@@ -104,18 +99,12 @@ fn read_value(
         11 => Signed(cursor.bytes().map(i64::from_le_bytes)?),
         12 => Float(cursor.bytes().map(f64::from_le_bytes)?),
         other => {
-            return Err(WeightError::header(
-                cursor.file(),
-                format!("metadata {key:?} has the unknown type {other}"),
-            ));
+            return Err(WeightError::header(cursor.file(), format!("metadata {key:?} has the unknown type {other}")));
         }
     })
 }
 
-fn read_text(
-    cursor: &mut Cursor<'_, impl Read + Seek>,
-    key: &str,
-) -> Result<MetaValue, WeightError> {
+fn read_text(cursor: &mut Cursor<'_, impl Read + Seek>, key: &str) -> Result<MetaValue, WeightError> {
     let what = format!("metadata {key:?}");
     let length = cursor.count(&format!("a length of {what}"), u64::MAX, 1)?;
     if length > TEXT_BYTES_MAX {
@@ -125,16 +114,9 @@ fn read_text(
     cursor.text_of(length, &what).map(MetaValue::Text)
 }
 
-fn read_list(
-    cursor: &mut Cursor<'_, impl Read + Seek>,
-    key: &str,
-    depth: usize,
-) -> Result<MetaValue, WeightError> {
+fn read_list(cursor: &mut Cursor<'_, impl Read + Seek>, key: &str, depth: usize) -> Result<MetaValue, WeightError> {
     if depth == DEPTH_MAX {
-        return Err(WeightError::header(
-            cursor.file(),
-            format!("metadata {key:?} nests more than {DEPTH_MAX} lists"),
-        ));
+        return Err(WeightError::header(cursor.file(), format!("metadata {key:?} nests more than {DEPTH_MAX} lists")));
     }
     let kind = cursor.u32()?;
     let Some(bytes_each) = value_bytes_min(kind) else {
@@ -143,16 +125,10 @@ fn read_list(
             format!("metadata {key:?} is a list of the unknown type {kind}"),
         ));
     };
-    let count = cursor.count(
-        &format!("a length of metadata {key:?}"),
-        u64::MAX,
-        bytes_each,
-    )?;
+    let count = cursor.count(&format!("a length of metadata {key:?}"), u64::MAX, bytes_each)?;
     // Inner lists are walked only, so that what is kept stays a small multiple of the number of pairs.
     if count <= LIST_KEPT_MAX && depth == 0 {
-        let values = (0..count)
-            .map(|_| read_value(cursor, key, kind, depth + 1))
-            .collect::<Result<_, _>>()?;
+        let values = (0..count).map(|_| read_value(cursor, key, kind, depth + 1)).collect::<Result<_, _>>()?;
         return Ok(MetaValue::List(values));
     }
     skip_values(cursor, key, kind, count, depth)?;

@@ -48,19 +48,13 @@ pub struct GgufHeader {
 /// # Errors
 /// [`WeightError`] for every header that does not describe bytes inside this file; counts are refused before memory is
 /// taken for them.
-pub fn read_gguf(
-    reader: &mut (impl Read + Seek),
-    file: &Path,
-    index: usize,
-) -> Result<GgufHeader, WeightError> {
+pub fn read_gguf(reader: &mut (impl Read + Seek), file: &Path, index: usize) -> Result<GgufHeader, WeightError> {
     let mut cursor = Cursor::new(reader, file)?;
     let version = read_version(&mut cursor)?;
     let tensor_count = cursor.count("a tensor count", TENSORS_MAX, TENSOR_BYTES_MIN)?;
     let metadata = metadata::read(&mut cursor)?;
     let alignment = alignment(&metadata).map_err(|problem| WeightError::header(file, problem))?;
-    let raw: Vec<RawTensor> = (0..tensor_count)
-        .map(|_| read_tensor(&mut cursor))
-        .collect::<Result<_, _>>()?;
+    let raw: Vec<RawTensor> = (0..tensor_count).map(|_| read_tensor(&mut cursor)).collect::<Result<_, _>>()?;
     let data = cursor.position().next_multiple_of(alignment);
     let place = |tensor: RawTensor| {
         let name = tensor.name.clone();
@@ -69,30 +63,19 @@ pub fn read_gguf(
     };
     let entries: Vec<TensorEntry> = raw.into_iter().map(place).collect::<Result<_, _>>()?;
     let tensors = layout::checked(file, cursor.len(), entries)?;
-    Ok(GgufHeader {
-        version,
-        alignment,
-        metadata,
-        tensors,
-    })
+    Ok(GgufHeader { version, alignment, metadata, tensors })
 }
 
 fn read_version(cursor: &mut Cursor<'_, impl Read + Seek>) -> Result<u32, WeightError> {
     if cursor.bytes::<4>()? != MAGIC {
-        return Err(WeightError::UnknownFormat {
-            file: cursor.file().to_owned(),
-        });
+        return Err(WeightError::UnknownFormat { file: cursor.file().to_owned() });
     }
     match cursor.u32()? {
         version @ (2 | 3) => Ok(version),
-        version if (2..=3).contains(&version.swap_bytes()) => Err(WeightError::header(
-            cursor.file(),
-            "it is big-endian; use a little-endian file",
-        )),
-        version => Err(WeightError::header(
-            cursor.file(),
-            format!("GGUF version {version}, but 2 and 3 are known"),
-        )),
+        version if (2..=3).contains(&version.swap_bytes()) => {
+            Err(WeightError::header(cursor.file(), "it is big-endian; use a little-endian file"))
+        }
+        version => Err(WeightError::header(cursor.file(), format!("GGUF version {version}, but 2 and 3 are known"))),
     }
 }
 
@@ -102,9 +85,7 @@ fn alignment(metadata: &BTreeMap<String, MetaValue>) -> Result<u64, String> {
     };
     match value {
         MetaValue::Unsigned(a) if a.is_power_of_two() && (8..=ALIGNMENT_MAX).contains(a) => Ok(*a),
-        other => Err(format!(
-            "general.alignment is {other:?}, not a power of two from 8 to {ALIGNMENT_MAX}"
-        )),
+        other => Err(format!("general.alignment is {other:?}, not a power of two from 8 to {ALIGNMENT_MAX}")),
     }
 }
 
@@ -122,29 +103,17 @@ fn read_tensor(cursor: &mut Cursor<'_, impl Read + Seek>) -> Result<RawTensor, W
     let name = cursor.text("a tensor's name")?;
     let dimensions = u64::from(cursor.u32()?);
     if dimensions > DIMENSIONS_MAX {
-        let problem = TensorProblem::TooManyDimensions {
-            found: dimensions,
-            limit: DIMENSIONS_MAX,
-        };
+        let problem = TensorProblem::TooManyDimensions { found: dimensions, limit: DIMENSIONS_MAX };
         return Err(WeightError::tensor(cursor.file(), &name, problem));
     }
-    let mut shape: Vec<u64> = (0..dimensions)
-        .map(|_| cursor.u64())
-        .collect::<Result<_, _>>()?;
+    let mut shape: Vec<u64> = (0..dimensions).map(|_| cursor.u64()).collect::<Result<_, _>>()?;
     shape.reverse();
     let number = cursor.u32()?;
     let dtype = FileDtype::from_ggml(number).ok_or_else(|| {
-        let problem = TensorProblem::UnknownDtype {
-            found: format!("ggml type {number}"),
-        };
+        let problem = TensorProblem::UnknownDtype { found: format!("ggml type {number}") };
         WeightError::tensor(cursor.file(), &name, problem)
     })?;
-    Ok(RawTensor {
-        name,
-        shape,
-        dtype,
-        offset: cursor.u64()?,
-    })
+    Ok(RawTensor { name, shape, dtype, offset: cursor.u64()? })
 }
 
 fn to_entry(
@@ -155,42 +124,21 @@ fn to_entry(
     file: usize,
 ) -> Result<TensorEntry, TensorProblem> {
     if !raw.offset.is_multiple_of(alignment) {
-        return Err(TensorProblem::Misaligned {
-            offset: raw.offset,
-            alignment,
-        });
+        return Err(TensorProblem::Misaligned { offset: raw.offset, alignment });
     }
     let bytes = layout::bytes(&raw.shape, raw.dtype)?;
     // An offset that overflows lies outside every file, which the shared check then says.
     let offset = data.saturating_add(raw.offset);
     let shape = original_shape(&raw, metadata)?;
-    Ok(TensorEntry {
-        name: raw.name,
-        shape,
-        dtype: raw.dtype,
-        file,
-        offset,
-        bytes,
-    })
+    Ok(TensorEntry { name: raw.name, shape, dtype: raw.dtype, file, offset, bytes })
 }
 
 /// The shape before a converter folded it, if the metadata records one.
-fn original_shape(
-    raw: &RawTensor,
-    metadata: &BTreeMap<String, MetaValue>,
-) -> Result<Vec<u64>, TensorProblem> {
+fn original_shape(raw: &RawTensor, metadata: &BTreeMap<String, MetaValue>) -> Result<Vec<u64>, TensorProblem> {
     let Some(value) = metadata.get(&format!("comfy.gguf.orig_shape.{}", raw.name)) else {
         return Ok(raw.shape.clone());
     };
     let original = value.dimensions().unwrap_or_default();
-    let same =
-        layout::elements(&original)? == layout::elements(&raw.shape)? && !original.is_empty();
-    if same {
-        Ok(original)
-    } else {
-        Err(TensorProblem::OriginalShape {
-            original,
-            stored: raw.shape.clone(),
-        })
-    }
+    let same = layout::elements(&original)? == layout::elements(&raw.shape)? && !original.is_empty();
+    if same { Ok(original) } else { Err(TensorProblem::OriginalShape { original, stored: raw.shape.clone() }) }
 }

@@ -1,0 +1,175 @@
+//! The copy engine of the CPU: one thread that brings blocks into slabs, in the order of the queue.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use loadline_core::{BlockId, Nanos, Tier};
+use loadline_engine::{DeviceError, LoadOrder, Span};
+
+use crate::memory::{Domain, within};
+use crate::slab::Slab;
+use crate::source::{BlockSource, WeightFiles};
+
+/// Where the blocks of the running job come from.
+#[derive(Debug, Default)]
+pub(crate) struct Sources {
+    pub(crate) files: WeightFiles,
+    pub(crate) blocks: Vec<BlockSource>,
+}
+
+struct Order {
+    load: LoadOrder,
+    slab: Arc<Slab>,
+    sources: Arc<Sources>,
+}
+
+#[derive(Default)]
+struct Queue {
+    waiting: VecDeque<Order>,
+    done: Vec<(LoadOrder, Span)>,
+    queued: u64,
+    finished: u64,
+    failed: Option<DeviceError>,
+    closed: bool,
+}
+
+/// A queue and its thread.
+pub(crate) struct Copier {
+    shared: Arc<(Mutex<Queue>, Condvar)>,
+    thread: Option<JoinHandle<()>>,
+}
+
+fn lock(shared: &(Mutex<Queue>, Condvar)) -> MutexGuard<'_, Queue> {
+    shared.0.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Copier {
+    pub(crate) fn start(clock: Instant) -> std::io::Result<Self> {
+        let shared: Arc<(Mutex<Queue>, Condvar)> = Arc::default();
+        let worker = Arc::clone(&shared);
+        let run = move || within(Domain::Host, || work(&worker, clock));
+        let thread = std::thread::Builder::new().name("loadline-copy".into()).spawn(run)?;
+        Ok(Self { shared, thread: Some(thread) })
+    }
+
+    /// Queues a load; it is done when [`wait`](Self::wait) for the returned number comes back.
+    pub(crate) fn queue(&self, load: LoadOrder, slab: Arc<Slab>, sources: Arc<Sources>) -> u64 {
+        let mut queue = lock(&self.shared);
+        queue.waiting.push_back(Order { load, slab, sources });
+        queue.queued += 1;
+        self.shared.1.notify_all();
+        queue.queued
+    }
+
+    /// Waits until that many loads have finished.
+    pub(crate) fn wait(&self, count: u64) -> Result<(), DeviceError> {
+        let mut queue = lock(&self.shared);
+        while queue.finished < count && queue.failed.is_none() {
+            queue = self.shared.1.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
+        match queue.failed.take() {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
+    }
+
+    /// Waits until the queue is empty and hands out what was done.
+    pub(crate) fn settle(&self, spans: &mut dyn FnMut(LoadOrder, Span)) -> Result<(), DeviceError> {
+        let all = lock(&self.shared).queued;
+        let result = self.wait(all);
+        for (order, span) in lock(&self.shared).done.drain(..) {
+            spans(order, span);
+        }
+        result
+    }
+}
+
+impl Drop for Copier {
+    fn drop(&mut self) {
+        lock(&self.shared).closed = true;
+        self.shared.1.notify_all();
+        if let Some(thread) = self.thread.take() {
+            // A panic in the thread was our bug and has been reported by the panic hook.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn work(shared: &(Mutex<Queue>, Condvar), clock: Instant) {
+    let mut masters = Masters::default();
+    loop {
+        let mut queue = lock(shared);
+        let order = loop {
+            if queue.closed {
+                return;
+            }
+            if let Some(order) = queue.waiting.pop_front() {
+                break order;
+            }
+            queue = shared.1.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        };
+        drop(queue);
+        let start = Nanos(clock.elapsed().as_nanos() as u64);
+        let result = masters.bring(&order);
+        let end = Nanos(clock.elapsed().as_nanos() as u64);
+        let mut queue = lock(shared);
+        queue.finished += 1;
+        match result {
+            Ok(()) => queue.done.push((order.load, Span { start, end })),
+            Err(error) => {
+                // What comes after a failed load would compute with old weights: nothing more is done.
+                queue.finished += queue.waiting.drain(..).count() as u64;
+                queue.failed = Some(error);
+            }
+        }
+        shared.1.notify_all();
+    }
+}
+
+/// Host copies of blocks whose home is the host. They belong to one job's sources.
+#[derive(Default)]
+struct Masters {
+    of: usize,
+    blocks: BTreeMap<BlockId, Vec<u8>>,
+}
+
+impl Masters {
+    fn bring(&mut self, order: &Order) -> Result<(), DeviceError> {
+        let identity = Arc::as_ptr(&order.sources) as usize;
+        if self.of != identity {
+            self.blocks.clear();
+            self.of = identity;
+        }
+        let source = &order.sources.blocks[order.load.block.0 as usize];
+        let length = source.segments.iter().map(|s| s.place + s.elements * s.dtype.element_bytes() as usize).max();
+        let length = length.unwrap_or(0);
+        // SAFETY: the engine queues a load only when no task reads the slab, and runs the next task that
+        // does only after this load has finished; one thread does all loads.
+        let target = unsafe { order.slab.write(0, length) };
+        if order.load.home == Tier::Disk {
+            return read(&order.sources.files, source, target);
+        }
+        if let Some(master) = self.blocks.get(&order.load.block) {
+            target.copy_from_slice(master);
+            return Ok(());
+        }
+        let mut master = Vec::new();
+        let requested = loadline_core::Bytes(length as u64);
+        master.try_reserve_exact(length).map_err(|_| DeviceError::OutOfHostMemory { requested })?;
+        master.resize(length, 0);
+        read(&order.sources.files, source, &mut master)?;
+        target.copy_from_slice(&master);
+        self.blocks.insert(order.load.block, master);
+        Ok(())
+    }
+}
+
+fn read(files: &WeightFiles, source: &BlockSource, target: &mut [u8]) -> Result<(), DeviceError> {
+    for segment in &source.segments {
+        let bytes = segment.elements * segment.dtype.element_bytes() as usize;
+        files.read_segment(segment, &mut target[segment.place..segment.place + bytes])?;
+    }
+    Ok(())
+}

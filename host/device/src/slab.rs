@@ -1,0 +1,110 @@
+//! Device buffers of the CPU, and typed views of what lies in them.
+
+use std::alloc::{Layout, alloc_zeroed, dealloc};
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use half::{bf16, f16};
+use loadline_core::{Bytes, DType};
+
+use crate::memory::{Domain, within};
+
+/// Page alignment, so that slabs never share a page and reads into them need no bounce buffer.
+const ALIGN: usize = 4096;
+
+/// A fixed buffer that blocks are loaded into.
+///
+/// The engine's order is what makes sharing sound: a slab is written by the copy thread only while no task
+/// that reads it is running, which `check` proves for every plan before it runs.
+#[derive(Debug)]
+pub struct Slab {
+    start: NonNull<u8>,
+    bytes: usize,
+}
+
+// SAFETY: a slab is plain memory; see the type's documentation for who writes when.
+unsafe impl Send for Slab {}
+// SAFETY: as above.
+unsafe impl Sync for Slab {}
+
+impl Slab {
+    /// A zeroed slab, or nothing if the system has no memory for it.
+    #[must_use]
+    pub fn allocate(bytes: Bytes) -> Option<Arc<Self>> {
+        let bytes = usize::try_from(bytes.0).ok()?.max(1);
+        let layout = Layout::from_size_align(bytes, ALIGN).ok()?;
+        // SAFETY: the layout's size is not zero.
+        let start = within(Domain::Device, || unsafe { alloc_zeroed(layout) });
+        Some(Arc::new(Self { start: NonNull::new(start)?, bytes }))
+    }
+
+    /// Its size.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    fn read(&self, offset: usize, len: usize) -> &[u8] {
+        assert!(offset.checked_add(len).is_some_and(|end| end <= self.bytes), "a view outside its slab");
+        // SAFETY: the range is inside the allocation, which was zeroed, so it is initialised.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr().add(offset), len) }
+    }
+
+    /// The part of the slab that a load writes.
+    ///
+    /// # Safety
+    /// Nobody may read or write the range until the returned slice is gone.
+    #[must_use]
+    #[allow(clippy::mut_from_ref)] // the caller's promise stands in for the borrow
+    pub(crate) unsafe fn write(&self, offset: usize, len: usize) -> &mut [u8] {
+        assert!(offset.checked_add(len).is_some_and(|end| end <= self.bytes), "a write outside its slab");
+        // SAFETY: the range is inside the allocation, and the caller promises that it is nobody else's.
+        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr().add(offset), len) }
+    }
+}
+
+impl Drop for Slab {
+    fn drop(&mut self) {
+        if let Ok(layout) = Layout::from_size_align(self.bytes, ALIGN) {
+            // SAFETY: allocated with this layout in `allocate`.
+            unsafe { dealloc(self.start.as_ptr(), layout) }
+        }
+    }
+}
+
+/// One tensor in a slab.
+#[derive(Clone, Debug)]
+pub struct SlabView {
+    /// The slab.
+    pub slab: Arc<Slab>,
+    /// The tensor's first byte.
+    pub offset: usize,
+    /// The number of elements.
+    pub elements: usize,
+    /// The element type.
+    pub dtype: DType,
+}
+
+impl SlabView {
+    fn bytes(&self) -> &[u8] {
+        self.slab.read(self.offset, self.elements * self.dtype.element_bytes() as usize)
+    }
+
+    /// The elements, if they are f32.
+    #[must_use]
+    pub fn f32(&self) -> Option<&[f32]> {
+        (self.dtype == DType::F32).then(|| bytemuck::cast_slice(self.bytes()))
+    }
+
+    /// The elements, if they are bf16.
+    #[must_use]
+    pub fn bf16(&self) -> Option<&[bf16]> {
+        (self.dtype == DType::Bf16).then(|| bytemuck::cast_slice(self.bytes()))
+    }
+
+    /// The elements, if they are f16.
+    #[must_use]
+    pub fn f16(&self) -> Option<&[f16]> {
+        (self.dtype == DType::F16).then(|| bytemuck::cast_slice(self.bytes()))
+    }
+}

@@ -1,0 +1,165 @@
+//! Where a block's bytes lie in its files, and reading them.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+
+use half::{bf16, f16};
+use loadline_core::DType;
+use loadline_engine::DeviceError;
+
+/// One tensor of a block: a range of a file and its place in the slab.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// The tensor's name, for errors.
+    pub tensor: String,
+    /// An index into [`WeightFiles`].
+    pub file: usize,
+    /// The first byte in the file.
+    pub offset: u64,
+    /// The number of elements.
+    pub elements: usize,
+    /// The type in the file.
+    pub file_dtype: DType,
+    /// The first byte in the slab.
+    pub place: usize,
+    /// The type in the slab.
+    pub dtype: DType,
+}
+
+/// Where a block comes from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BlockSource {
+    /// Its tensors in slab order.
+    pub segments: Vec<Segment>,
+}
+
+/// Open weight files.
+#[derive(Debug, Default)]
+pub struct WeightFiles {
+    files: Vec<(PathBuf, File, u64)>,
+}
+
+/// Elements that are converted at a time; the buffer stays in the second-level cache.
+const CONVERT_ELEMENTS: usize = 64 * 1024;
+
+impl WeightFiles {
+    /// Opens files; indices are those of the list.
+    ///
+    /// # Errors
+    /// If one cannot be opened.
+    pub fn open(paths: &[PathBuf]) -> Result<Self, DeviceError> {
+        let open = |path: &PathBuf| {
+            let file = File::open(path)?;
+            let length = file.metadata()?.len();
+            Ok((path.clone(), file, length))
+        };
+        let failed = |path: &PathBuf, e: &std::io::Error| DeviceError::Weights {
+            file: path.display().to_string(),
+            detail: e.to_string(),
+        };
+        let files = paths.iter().map(|p| open(p).map_err(|e: std::io::Error| failed(p, &e)));
+        Ok(Self { files: files.collect::<Result<_, _>>()? })
+    }
+
+    /// Reads bytes.
+    ///
+    /// # Errors
+    /// If the file has become shorter or cannot be read.
+    pub fn read(&self, file: usize, offset: u64, out: &mut [u8]) -> Result<(), DeviceError> {
+        let (path, handle, length) = &self.files[file];
+        handle.read_exact_at(out, offset).map_err(|e| DeviceError::Weights {
+            file: path.display().to_string(),
+            detail: match e.kind() {
+                std::io::ErrorKind::UnexpectedEof => {
+                    format!("the file has become shorter than the {length} bytes it had when the run began")
+                }
+                _ => format!("reading {} bytes at {offset}: {e}", out.len()),
+            },
+        })
+    }
+
+    /// Reads one tensor into its place, converting where file and slab differ in type.
+    ///
+    /// # Errors
+    /// If the file cannot be read.
+    pub fn read_segment(&self, segment: &Segment, out: &mut [u8]) -> Result<(), DeviceError> {
+        if segment.file_dtype == segment.dtype {
+            return self.read(segment.file, segment.offset, out);
+        }
+        let (from, to) = (segment.file_dtype.element_bytes() as usize, segment.dtype.element_bytes() as usize);
+        let mut buffer = vec![0u8; CONVERT_ELEMENTS.min(segment.elements) * from];
+        for (chunk, out) in out.chunks_mut(CONVERT_ELEMENTS * to).enumerate() {
+            let raw = &mut buffer[..out.len() / to * from];
+            self.read(segment.file, segment.offset + (chunk * CONVERT_ELEMENTS * from) as u64, raw)?;
+            convert(raw, segment.file_dtype, out, segment.dtype);
+        }
+        Ok(())
+    }
+
+    /// Reads elements as f32, whatever their type in the file.
+    ///
+    /// # Errors
+    /// If the file cannot be read.
+    pub fn read_f32(&self, segment: &Segment, first: usize, out: &mut [f32]) -> Result<(), DeviceError> {
+        let size = segment.file_dtype.element_bytes() as usize;
+        let part = Segment {
+            offset: segment.offset + (first * size) as u64,
+            elements: out.len(),
+            dtype: DType::F32,
+            ..segment.clone()
+        };
+        self.read_segment(&part, bytemuck::cast_slice_mut(out))
+    }
+}
+
+/// Converts elements; the buffers hold the same number of them.
+pub(crate) fn convert(raw: &[u8], from: DType, out: &mut [u8], to: DType) {
+    let sizes = (from.element_bytes() as usize, to.element_bytes() as usize);
+    for (source, target) in raw.chunks_exact(sizes.0).zip(out.chunks_exact_mut(sizes.1)) {
+        let value = widen(source, from);
+        match to {
+            DType::F32 => target.copy_from_slice(&value.to_le_bytes()),
+            DType::F16 => target.copy_from_slice(&f16::from_f32(value).to_le_bytes()),
+            DType::Bf16 => target.copy_from_slice(&bf16::from_f32(value).to_le_bytes()),
+            _ => target.fill(0),
+        }
+    }
+}
+
+fn widen(bytes: &[u8], from: DType) -> f32 {
+    match (from, bytes) {
+        (DType::F32, [a, b, c, d]) => f32::from_le_bytes([*a, *b, *c, *d]),
+        (DType::F16, [a, b]) => f16::from_le_bytes([*a, *b]).to_f32(),
+        (DType::Bf16, [a, b]) => bf16::from_le_bytes([*a, *b]).to_f32(),
+        // No other type passes `spec`, which names the ones that can be run.
+        _ => f32::NAN,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn conversion_rounds_to_nearest_even() {
+        let values = [1.0f32, -2.5, 3.141_592_7, 1.003_906_3];
+        let raw: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        let mut out = vec![0; 8];
+        convert(&raw, DType::F32, &mut out, DType::Bf16);
+        let expected: Vec<u8> = values.iter().flat_map(|v| bf16::from_f32(*v).to_le_bytes()).collect();
+        assert_eq!(out, expected);
+    }
+
+    #[test]
+    fn a_file_that_shrinks_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("w.bin");
+        std::fs::write(&path, [0u8; 16]).unwrap();
+        let files = WeightFiles::open(std::slice::from_ref(&path)).unwrap();
+        std::fs::write(&path, [0u8; 4]).unwrap();
+        let error = files.read(0, 0, &mut [0; 16]).unwrap_err().to_string();
+        assert!(error.contains("w.bin") && error.contains("shorter"), "{error}");
+    }
+}

@@ -1,0 +1,318 @@
+//! The loop: for every stage slots, loads and tasks, as the plan says.
+
+use std::collections::BTreeMap;
+
+use loadline_core::check::{Resolved, resolve};
+use loadline_core::{Bytes, ContentHash, Job, Load, Plan, Stage, StagePlan};
+
+use crate::device::{At, Buffer, Device, DeviceError, LoadOrder, TaskOrder};
+use crate::trace::{StageTrace, TaskSpan, Trace, TransferSpan};
+
+/// Whether to go on after a safe point.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flow {
+    /// Go on.
+    Continue,
+    /// Stop here; everything that is needed to go on later has been saved.
+    Stop,
+}
+
+/// Who watches a run.
+pub trait Observer<D: Device> {
+    /// A stage is about to start; its slots are not allocated yet.
+    fn stage_starts(&mut self, _device: &mut D, _stage: usize) {}
+
+    /// A task has ended.
+    fn task_ended(&mut self, _device: &mut D, _at: At) {}
+
+    /// A pass has ended at which the run may stop; nothing is in flight but loads for the next pass.
+    ///
+    /// # Errors
+    /// If saving fails; the run stops.
+    fn safe_point(&mut self, _device: &mut D, _stage: usize, _pass: u64) -> Result<Flow, DeviceError> {
+        Ok(Flow::Continue)
+    }
+
+    /// A stage has ended and its slots are gone.
+    fn stage_ended(&mut self, _device: &mut D, _trace: &StageTrace) {}
+}
+
+/// Nobody watches.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Silent;
+
+impl<D: Device> Observer<D> for Silent {}
+
+/// Why a run ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The plan does not fit the job. A checked plan never gives this.
+    #[error("the plan does not fit the job: {0}")]
+    Plan(String),
+    /// The device failed.
+    #[error("stage '{stage}': {source}")]
+    Device {
+        /// The stage.
+        stage: String,
+        /// What failed.
+        source: DeviceError,
+    },
+}
+
+/// Where a run begins; the very start unless it is resumed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Start {
+    /// The first stage that runs.
+    pub stage: usize,
+    /// The first of its passes that runs.
+    pub pass: u64,
+}
+
+/// What a block is, across jobs: the model, the block and the size of its slab in its storage type.
+type BlockKey = (ContentHash, String, Bytes);
+
+/// Runs plans on a device. What a plan keeps stays between runs of one engine.
+pub struct Engine<D: Device> {
+    /// The device.
+    pub device: D,
+    kept: BTreeMap<BlockKey, Buffer>,
+    record: bool,
+}
+
+impl<D: Device> Engine<D> {
+    /// An engine with nothing loaded. With `record` a trace lists every task and load.
+    pub fn new(device: D, record: bool) -> Self {
+        Self { device, kept: BTreeMap::new(), record }
+    }
+
+    /// Runs a checked plan. Gives the trace and whether the job came to its end.
+    ///
+    /// # Errors
+    /// If the device fails. Slots of the running stage are given back.
+    pub fn realise(
+        &mut self,
+        job: &Job,
+        plan: &Plan,
+        start: Start,
+        observer: &mut dyn Observer<D>,
+    ) -> Result<(Trace, Flow), EngineError> {
+        self.release_unwanted(job, plan);
+        let mut trace = Trace::default();
+        for (index, (stage, stage_plan)) in job.stages.iter().zip(&plan.stages).enumerate().skip(start.stage) {
+            observer.stage_starts(&mut self.device, index);
+            let resolved = resolve(job, stage, stage_plan)
+                .map_err(|findings| EngineError::Plan(findings.first().map_or_else(String::new, ToString::to_string)))?;
+            let first = if index == start.stage { start.pass } else { 0 };
+            let mut run = StageRun {
+                engine: self,
+                job,
+                plan,
+                stage,
+                stage_plan,
+                resolved: &resolved,
+                index,
+                first,
+                buffers: Vec::new(),
+                loaded: Vec::new(),
+                trace: StageTrace { stage: index as u32, ..StageTrace::default() },
+            };
+            let outcome = run.whole(observer);
+            let stage_trace = run.close();
+            let flow = outcome.map_err(|source| EngineError::Device { stage: stage.name.clone(), source })?;
+            observer.stage_ended(&mut self.device, &stage_trace);
+            trace.stages.push(stage_trace);
+            if flow == Flow::Stop {
+                return Ok((trace, Flow::Stop));
+            }
+        }
+        Ok((trace, Flow::Continue))
+    }
+
+    /// Gives back everything that earlier plans kept.
+    pub fn release_all(&mut self) {
+        for (_, buffer) in std::mem::take(&mut self.kept) {
+            self.device.free(buffer);
+        }
+    }
+
+    /// Blocks that are loaded and where the last plan kept them.
+    pub fn kept_bytes(&self) -> Bytes {
+        self.kept.keys().map(|(_, _, bytes)| *bytes).sum()
+    }
+
+    fn release_unwanted(&mut self, job: &Job, plan: &Plan) {
+        let mut wanted = Vec::new();
+        for stage in &plan.stages {
+            let kept = |l: &&Load| stage.slots.get(l.slot as usize).is_some_and(|s| s.keep);
+            wanted.extend(stage.prologue.iter().filter(kept).map(|l| key(job, l)));
+        }
+        let unwanted: Vec<_> = self.kept.keys().filter(|k| !wanted.contains(k)).cloned().collect();
+        for key in unwanted {
+            if let Some(buffer) = self.kept.remove(&key) {
+                self.device.free(buffer);
+            }
+        }
+    }
+}
+
+fn key(job: &Job, load: &Load) -> BlockKey {
+    let block = job.block(load.block);
+    (job.model_hash.clone(), block.name.clone(), block.slab)
+}
+
+/// One stage while it runs.
+struct StageRun<'a, D: Device> {
+    engine: &'a mut Engine<D>,
+    job: &'a Job,
+    plan: &'a Plan,
+    stage: &'a Stage,
+    stage_plan: &'a StagePlan,
+    resolved: &'a Resolved,
+    index: usize,
+    first: u64,
+    /// The buffer of each slot, and whether it belongs to the engine's kept blocks.
+    buffers: Vec<(Buffer, bool)>,
+    /// What each slot's last load waits for.
+    loaded: Vec<D::Event>,
+    trace: StageTrace,
+}
+
+impl<D: Device> StageRun<'_, D> {
+    fn whole(&mut self, observer: &mut dyn Observer<D>) -> Result<Flow, DeviceError> {
+        self.trace.start = self.engine.device.now();
+        self.trace.end = self.trace.start;
+        self.engine.device.set_aside(self.stage_plan.activations)?;
+        self.open_slots()?;
+        self.prologue()?;
+        let total = self.stage.pass_count();
+        let order: Vec<usize> = self.stage.run_order().skip(self.first as usize).collect();
+        for (nth, template) in order.into_iter().enumerate() {
+            self.pass(nth as u64, total - self.first, template, observer)?;
+            let pass = self.first + nth as u64;
+            if self.stage.passes[template].safe_point
+                && observer.safe_point(&mut self.engine.device, self.index, pass)? == Flow::Stop
+            {
+                return Ok(Flow::Stop);
+            }
+        }
+        Ok(Flow::Continue)
+    }
+
+    fn open_slots(&mut self) -> Result<(), DeviceError> {
+        for (slot, index) in self.stage_plan.slots.iter().zip(0..) {
+            let kept = self.kept_key(index).and_then(|key| self.engine.kept.get(&key).copied());
+            let buffer = match kept {
+                Some(buffer) => (buffer, true),
+                None => (self.engine.device.allocate(slot.bytes)?, false),
+            };
+            self.buffers.push(buffer);
+            self.loaded.push(self.engine.device.past());
+            self.trace.allocated += slot.bytes;
+        }
+        Ok(())
+    }
+
+    /// The block that a kept slot holds for good, if the slot is kept.
+    fn kept_key(&self, slot: u32) -> Option<BlockKey> {
+        self.stage_plan.slots.get(slot as usize).filter(|s| s.keep)?;
+        self.stage_plan.prologue.iter().find(|l| l.slot == slot).map(|l| key(self.job, l))
+    }
+
+    fn prologue(&mut self) -> Result<(), DeviceError> {
+        let past = self.engine.device.past();
+        for load in &self.stage_plan.prologue {
+            let already_there = self.buffers[load.slot as usize].1;
+            if !already_there {
+                self.load(*load, past)?;
+            }
+        }
+        // Kept blocks belong to the engine from now on, so that they outlive a failure too.
+        for (slot, index) in self.stage_plan.slots.iter().zip(0u32..) {
+            if let Some(key) = self.kept_key(index).filter(|_| slot.keep) {
+                let entry = &mut self.buffers[index as usize];
+                entry.1 = true;
+                self.engine.kept.insert(key, entry.0);
+            }
+        }
+        Ok(())
+    }
+
+    fn load(&mut self, load: Load, after: D::Event) -> Result<(), DeviceError> {
+        let slot = load.slot as usize;
+        let order = LoadOrder {
+            block: load.block,
+            home: self.plan.homes[load.block.0 as usize],
+            buffer: self.buffers[slot].0,
+        };
+        self.loaded[slot] = self.engine.device.load(order, after)?;
+        Ok(())
+    }
+
+    fn pass(
+        &mut self,
+        nth: u64,
+        total: u64,
+        template: usize,
+        observer: &mut dyn Observer<D>,
+    ) -> Result<(), DeviceError> {
+        let tasks = self.stage.tasks_per_pass();
+        let in_cycle = (nth % u64::from(self.stage_plan.cycle_passes)) as usize;
+        let end = total * tasks as u64;
+        let base = in_cycle * tasks;
+        let mut next = self.stage_plan.cycle.partition_point(|l| (l.after as usize) < base);
+        for task in 0..tasks {
+            let event = self.task(nth, template, task, base + task)?;
+            observer.task_ended(&mut self.engine.device, At { stage: self.index, pass: self.first + nth, task });
+            let here = nth * tasks as u64 + task as u64;
+            while let Some(load) = self.stage_plan.cycle.get(next).filter(|l| l.after as usize == base + task) {
+                // A load whose task would come after the last pass is for nobody.
+                let consumer = self.resolved.consumers[next];
+                let wanted = consumer.is_some_and(|c| here + u64::from(c.position - load.after) < end);
+                if wanted {
+                    self.load(*load, event)?;
+                }
+                next += 1;
+            }
+        }
+        Ok(())
+    }
+
+    fn task(&mut self, nth: u64, template: usize, task: usize, position: usize) -> Result<D::Event, DeviceError> {
+        let slot = self.resolved.slots[position];
+        let entry = &self.stage.passes[template].tasks[task];
+        let weights = entry.block.zip(slot).map(|(block, slot)| (block, self.buffers[slot as usize].0));
+        let ready = slot.map_or_else(|| self.engine.device.past(), |s| self.loaded[s as usize]);
+        let at = At { stage: self.index, pass: self.first + nth, task };
+        let (event, span) = self.engine.device.run(TaskOrder { at, template, weights }, ready)?;
+        self.trace.stall += span.start.saturating_sub(self.trace.end);
+        self.trace.compute += span.length();
+        self.trace.end = self.trace.end.max(span.end);
+        if self.engine.record {
+            let task = task as u32;
+            self.trace.tasks.push(TaskSpan { pass: at.pass, task, start: span.start, end: span.end });
+        }
+        Ok(event)
+    }
+
+    /// Gives back what the stage does not keep, whether it went well or not.
+    fn close(mut self) -> StageTrace {
+        let (record, trace) = (self.engine.record, &mut self.trace);
+        let settled = self.engine.device.settle(&mut |order, span| {
+            trace.load += span.length();
+            if record {
+                let span = TransferSpan { block: order.block, from: order.home, start: span.start, end: span.end };
+                trace.loads.push(span);
+            }
+        });
+        // What failed in flight has already failed the task that needed it, or was needed by none.
+        self.trace.end = self.trace.end.max(settled.unwrap_or(self.trace.end));
+        for (buffer, kept) in self.buffers.drain(..) {
+            if !kept {
+                self.engine.device.free(buffer);
+            }
+        }
+        // Giving back cannot fail.
+        let _ = self.engine.device.set_aside(Bytes::ZERO);
+        self.trace
+    }
+}

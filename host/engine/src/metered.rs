@@ -1,0 +1,91 @@
+//! A decorator that counts.
+
+use loadline_core::{Bytes, Nanos};
+use std::collections::BTreeMap;
+
+use crate::device::{Buffer, Device, DeviceError, LoadOrder, Span, TaskOrder};
+
+/// What was counted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Bytes of buffers and of what is set aside, now.
+    pub in_use: Bytes,
+    /// The most of them.
+    pub peak: Bytes,
+    /// Loads that were queued.
+    pub loads: u64,
+    /// Tasks that ran.
+    pub tasks: u64,
+}
+
+/// Counts what a device is asked for.
+pub struct Metered<D> {
+    /// The device.
+    pub inner: D,
+    usage: Usage,
+    sizes: BTreeMap<Buffer, Bytes>,
+    aside: Bytes,
+}
+
+impl<D> Metered<D> {
+    /// Counts from zero.
+    pub fn new(inner: D) -> Self {
+        Self { inner, usage: Usage::default(), sizes: BTreeMap::new(), aside: Bytes::ZERO }
+    }
+
+    /// What was counted so far.
+    pub fn usage(&self) -> &Usage {
+        &self.usage
+    }
+
+    fn count(&mut self) {
+        self.usage.in_use = self.sizes.values().copied().sum::<Bytes>() + self.aside;
+        self.usage.peak = self.usage.peak.max(self.usage.in_use);
+    }
+}
+
+impl<D: Device> Device for Metered<D> {
+    type Event = D::Event;
+
+    fn past(&self) -> D::Event {
+        self.inner.past()
+    }
+
+    fn allocate(&mut self, bytes: Bytes) -> Result<Buffer, DeviceError> {
+        let buffer = self.inner.allocate(bytes)?;
+        self.sizes.insert(buffer, bytes);
+        self.count();
+        Ok(buffer)
+    }
+
+    fn free(&mut self, buffer: Buffer) {
+        self.sizes.remove(&buffer);
+        self.count();
+        self.inner.free(buffer);
+    }
+
+    fn set_aside(&mut self, activations: Bytes) -> Result<(), DeviceError> {
+        self.inner.set_aside(activations)?;
+        self.aside = activations;
+        self.count();
+        Ok(())
+    }
+
+    fn load(&mut self, order: LoadOrder, after: D::Event) -> Result<D::Event, DeviceError> {
+        self.usage.loads += 1;
+        self.inner.load(order, after)
+    }
+
+    fn run(&mut self, order: TaskOrder, ready: D::Event) -> Result<(D::Event, Span), DeviceError> {
+        self.usage.tasks += 1;
+        self.inner.run(order, ready)
+    }
+
+    fn settle(&mut self, spans: &mut dyn FnMut(LoadOrder, Span)) -> Result<Nanos, DeviceError> {
+        self.inner.settle(spans)
+    }
+
+    fn now(&self) -> Nanos {
+        self.inner.now()
+    }
+}

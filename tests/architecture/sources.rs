@@ -1,0 +1,79 @@
+//! What the sources of a crate may say. Comments, strings and test modules do not count.
+
+use std::path::{Path, PathBuf};
+
+use cargo_metadata::{Metadata, Package};
+use xtask::rust;
+
+use crate::rules::{LEAKS, NO_LIBRARIES, UNSAFE};
+
+/// Each use of `unsafe` outside of the crates that may; in their tests too.
+pub(crate) fn unsafe_uses(workspace: &Metadata) -> Vec<String> {
+    let bound = workspace.packages.iter().filter(|package| !UNSAFE.iter().any(|(name, _)| *name == *package.name));
+    let files = bound.flat_map(|package| rust_files(folder(package)));
+    files.flat_map(|path| locate(&path, &rust::code_only(&read(&path)), &[("unsafe", "see UNSAFE")])).collect()
+}
+
+/// Each place where a library prints, reads the environment or ends the process.
+pub(crate) fn leaks(workspace: &Metadata) -> Vec<String> {
+    let libraries = workspace.packages.iter().filter(|package| !NO_LIBRARIES.contains(&package.name.as_str()));
+    let files = libraries.flat_map(|package| rust_files(&folder(package).join("src")));
+    let shipped = files.filter(|path| !is_test(path));
+    shipped.flat_map(|path| locate(&path, &shipped_code(&read(&path)), LEAKS)).collect()
+}
+
+fn folder(package: &Package) -> &Path {
+    package.manifest_path.parent().unwrap().as_std_path()
+}
+
+fn rust_files(folder: &Path) -> Vec<PathBuf> {
+    let mut paths: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    // The order of a listing is the file system's; that of a report should not be.
+    paths.sort();
+    let (folders, files): (Vec<_>, Vec<_>) = paths.into_iter().partition(|path| path.is_dir());
+    let nested = folders.iter().flat_map(|folder| rust_files(folder));
+    files.into_iter().filter(|path| path.extension().is_some_and(|end| end == "rs")).chain(nested).collect()
+}
+
+/// A module that its parent includes for tests only, by the names that are used for those.
+fn is_test(path: &Path) -> bool {
+    path.file_stem().is_some_and(|stem| stem == "tests") || path.iter().any(|part| part == "tests")
+}
+
+fn read(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap()
+}
+
+fn shipped_code(source: &str) -> String {
+    rust::without_tests(&rust::code_only(source))
+}
+
+fn locate(path: &Path, code: &str, banned: &[(&str, &str)]) -> Vec<String> {
+    let hits = banned.iter().flat_map(|(word, why)| {
+        rust::lines_with(code, word).into_iter().map(move |line| format!("{}:{line}: `{word}`: {why}", path.display()))
+    });
+    hits.collect()
+}
+
+#[test]
+fn a_leak_is_found_where_it_ships() {
+    let check = |source: &str, expected: usize| {
+        let found = locate(Path::new("a.rs"), &shipped_code(source), LEAKS);
+        assert_eq!(found.len(), expected, "{source}: {found:?}");
+    };
+    check("fn a() { println!() }", 1);
+    check("fn a() { std::env::var(b); std::process::exit(1) }", 2);
+    check("// println!()\nfn a() { b(\"println!\") }", 0);
+    check("#[cfg(test)]\nmod tests { fn a() { println!() } }", 0);
+    check("fn a() { env!(b); format!(c) }", 0);
+}
+
+#[test]
+fn unsafe_is_a_word() {
+    let check = |source: &str, expected: usize| {
+        assert_eq!(locate(Path::new("a.rs"), &rust::code_only(source), &[("unsafe", "")]).len(), expected, "{source}");
+    };
+    check("fn a() { unsafe { b() } }", 1);
+    check("#[cfg(test)] mod tests { unsafe impl A for B {} }", 1);
+    check("#![forbid(unsafe_code)] // unsafe", 0);
+}
