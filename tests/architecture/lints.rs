@@ -43,7 +43,9 @@ fn repeated(name: &str, own: &Table, shared: &Table) -> Vec<String> {
     for (tool, lints) in shared {
         for (lint, level) in lints.as_table().unwrap() {
             let same = own.get(tool).and_then(|lints| lints.get(lint)) == Some(level);
-            if !same && lint != "unsafe_code" {
+            // Who does not repeat a permission is only stricter.
+            let matters = lint != "unsafe_code" && level.as_str() != Some("allow");
+            if !same && matters {
                 found.push(format!("{name}: does not repeat the workspace's lint `{tool}.{lint} = {level}`"));
             }
         }

@@ -17,8 +17,8 @@ pub(crate) fn unsafe_uses(workspace: &Metadata) -> Vec<String> {
 /// Each place where a library prints, reads the environment or ends the process.
 pub(crate) fn leaks(workspace: &Metadata) -> Vec<String> {
     let libraries = workspace.packages.iter().filter(|package| !NO_LIBRARIES.contains(&package.name.as_str()));
-    let files = libraries.flat_map(|package| rust_files(&folder(package).join("src")));
-    let shipped = files.filter(|path| !is_test(path));
+    let sources = libraries.map(|package| folder(package).join("src"));
+    let shipped = sources.flat_map(|src| rust_files(&src).into_iter().filter(move |path| !is_test(path, &src)));
     shipped.flat_map(|path| locate(&path, &shipped_code(&read(&path)), LEAKS)).collect()
 }
 
@@ -36,8 +36,9 @@ fn rust_files(folder: &Path) -> Vec<PathBuf> {
 }
 
 /// A module that its parent includes for tests only, by the names that are used for those.
-fn is_test(path: &Path) -> bool {
-    path.file_stem().is_some_and(|stem| stem == "tests") || path.iter().any(|part| part == "tests")
+fn is_test(path: &Path, src: &Path) -> bool {
+    let inside = path.strip_prefix(src).unwrap();
+    inside.with_extension("").iter().any(|part| part == "tests")
 }
 
 fn read(path: &Path) -> String {
@@ -76,4 +77,15 @@ fn unsafe_is_a_word() {
     check("fn a() { unsafe { b() } }", 1);
     check("#[cfg(test)] mod tests { unsafe impl A for B {} }", 1);
     check("#![forbid(unsafe_code)] // unsafe", 0);
+}
+
+#[test]
+fn test_modules_are_known_by_name() {
+    let check = |path: &str, expected: bool| {
+        assert_eq!(is_test(Path::new(path), Path::new("tests/a/src")), expected, "{path}");
+    };
+    check("tests/a/src/tests.rs", true);
+    check("tests/a/src/b/tests/c.rs", true);
+    check("tests/a/src/b.rs", false);
+    check("tests/a/src/contests.rs", false);
 }

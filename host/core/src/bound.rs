@@ -2,10 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::Estimate;
 use crate::job::{Job, Stage};
 use crate::machine::{Machine, MissingRate};
 use crate::units::{Bytes, Nanos};
-use crate::Estimate;
 
 /// What keeps a stage from being faster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

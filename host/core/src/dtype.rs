@@ -19,6 +19,7 @@ pub enum DType {
     /// The upper half of a binary32.
     Bf16,
     /// 8-bit float with 4 exponent bits and no infinity (OCP FP8).
+    #[serde(rename = "f8e4m3")]
     F8E4M3,
 }
 

@@ -2,11 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::ContentHash;
 use crate::dtype::DType;
 use crate::plan::Knobs;
 use crate::request::Request;
 use crate::units::Bytes;
-use crate::ContentHash;
 
 /// A block's index in [`Job::blocks`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -26,11 +26,9 @@ pub use hash::ContentHash;
 pub use job::{ActClass, ActMemory, BlockId, Job, JobBlock, OpCost, OpKind, Pass, Stage, StageKind, Task};
 pub use machine::{Curve, Device, DiskSpec, HostSpec, LinkSpec, Machine, MissingRate, OpRate, Quantiles};
 pub use model::{BlockSpec, Component, ModelSpec, TensorSpec};
-pub use plan::{
-    AT_ONCE, Knobs, Load, Plan, PolicyId, Slot, StagePlan, StepDown, Tier, Trigger, TriggerKind,
-};
+pub use plan::{AT_ONCE, Knobs, Load, Plan, PolicyId, Slot, StagePlan, StepDown, Tier, Trigger, TriggerKind};
 pub use request::{Cfg, Request, Size, TileSize};
-pub use situation::{Budget, Cause, Decision, LoadedBlock, Refusal, Settings, SettingValue, Situation};
+pub use situation::{Budget, Cause, Decision, LoadedBlock, Refusal, SettingValue, Settings, Situation};
 pub use units::{Bytes, Nanos, ParseBytesError};
 
 /// Every slab and every tensor inside a slab starts at a multiple of this many bytes, the width of

@@ -2,12 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::ContentHash;
 use crate::dtype::DType;
 use crate::forecast::Provenance;
 use crate::job::{OpCost, OpKind, Task};
 use crate::plan::Tier;
 use crate::units::{Bytes, Nanos};
-use crate::ContentHash;
 
 /// A figure with its spread. For rates `p10` is the slow end and `p90` the fast one; a forecast's
 /// p90 time uses the p10 rate.
@@ -189,9 +189,11 @@ impl Machine {
     pub fn task_time(&self, task: &Task, estimate: crate::Estimate) -> Result<Nanos, MissingRate> {
         let mut total = 0.0;
         for cost in &task.ops {
-            let rate = self.ops.iter().find(|r| r.kind == cost.kind && r.dtype == cost.dtype).ok_or_else(|| {
-                MissingRate { profile: self.name.clone(), kind: cost.kind, dtype: cost.dtype }
-            })?;
+            let rate = self
+                .ops
+                .iter()
+                .find(|r| r.kind == cost.kind && r.dtype == cost.dtype)
+                .ok_or_else(|| MissingRate { profile: self.name.clone(), kind: cost.kind, dtype: cost.dtype })?;
             total += rate.time_ns(cost, estimate);
         }
         if task.gathered > Bytes::ZERO {

@@ -2,11 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::ContentHash;
 use crate::dtype::DType;
 use crate::job::BlockId;
 use crate::request::{Cfg, TileSize};
 use crate::units::Bytes;
-use crate::ContentHash;
 
 /// Where bytes live.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -36,7 +36,7 @@ impl FromStr for Size {
 }
 
 /// How the guided and the unguided branch of classifier-free guidance are run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Cfg {
     /// One whole pass after the other; weights travel twice a step.

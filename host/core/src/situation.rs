@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::ContentHash;
 use crate::job::{BlockId, Job};
 use crate::machine::Machine;
 use crate::plan::{Plan, Tier};
 use crate::units::Bytes;
-use crate::ContentHash;
 
 /// Why a policy is asked. The set is open: a policy must answer an unknown cause as it would answer
 /// [`Cause::Start`].

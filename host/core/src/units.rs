@@ -110,7 +110,13 @@ impl fmt::Display for Bytes {
             n => return f.pad(&format!("{n} B")),
         };
         let value = self.0 as f64 / divisor as f64;
-        let digits = if value >= 100.0 { 0 } else if value >= 10.0 { 1 } else { 2 };
+        let digits = if value >= 100.0 {
+            0
+        } else if value >= 10.0 {
+            1
+        } else {
+            2
+        };
         f.pad(&format!("{value:.digits$} {unit}"))
     }
 }
@@ -170,10 +176,7 @@ impl FromStr for Bytes {
             .ok_or_else(|| ParseBytesError::Unit { text: text.to_owned(), unit: unit.trim().to_owned() })?;
         if let (Ok(whole), true) = (number.parse::<u64>(), scale.fract() == 0.0) {
             // Whole numbers stay exact where a float would round above 2^53.
-            return whole
-                .checked_mul(scale as u64)
-                .map(Self)
-                .ok_or_else(|| ParseBytesError::Range(text.to_owned()));
+            return whole.checked_mul(scale as u64).map(Self).ok_or_else(|| ParseBytesError::Range(text.to_owned()));
         }
         let bytes = value * scale;
         if !bytes.is_finite() || bytes >= u64::MAX as f64 {

@@ -44,15 +44,7 @@ impl<C: Compute> CpuDevice<C> {
     pub fn new(compute: C) -> Result<Self, DeviceError> {
         let clock = Instant::now();
         let copier = Copier::start(clock).map_err(|e| DeviceError::Compute(format!("no copy thread: {e}")))?;
-        Ok(Self {
-            compute,
-            copier,
-            sources: Arc::default(),
-            buffers: BTreeMap::new(),
-            named: 0,
-            clock,
-            stage: None,
-        })
+        Ok(Self { compute, copier, sources: Arc::default(), buffers: BTreeMap::new(), named: 0, clock, stage: None })
     }
 
     /// Says where the blocks of the next job come from, by block id. Host copies of the job before are

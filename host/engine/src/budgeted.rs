@@ -23,17 +23,17 @@ impl<D> Budgeted<D> {
         Self { inner, budget, granule, sizes: BTreeMap::new(), aside: Bytes::ZERO }
     }
 
+    /// Changes the budget, for the next job. What is in use stays.
+    pub fn set_budget(&mut self, budget: Bytes) {
+        self.budget = budget;
+    }
+
     fn check(&self, what: &str, others: Bytes, requested: Bytes) -> Result<(), DeviceError> {
         // A u64 sum of u64 sizes saturates, and a saturated sum is over every budget.
         if others + requested <= self.budget {
             return Ok(());
         }
-        Err(DeviceError::BudgetExceeded {
-            what: what.to_owned(),
-            requested,
-            in_use: others,
-            limit: self.budget,
-        })
+        Err(DeviceError::BudgetExceeded { what: what.to_owned(), requested, in_use: others, limit: self.budget })
     }
 
     fn slots(&self) -> Bytes {

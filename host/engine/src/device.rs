@@ -72,7 +72,9 @@ pub enum DeviceError {
         limit: Bytes,
     },
     /// The device has less free memory than the budget promised: decide again.
-    #[error("out of device memory: {requested} more could not be allocated; another program may have taken memory since the plan was made")]
+    #[error(
+        "out of device memory: {requested} more could not be allocated; another program may have taken memory since the plan was made"
+    )]
     OutOfDeviceMemory {
         /// What was asked for.
         requested: Bytes,
@@ -91,6 +93,9 @@ pub enum DeviceError {
         /// What happened.
         detail: String,
     },
+    /// A result or a checkpoint could not be written.
+    #[error("{0}")]
+    Output(String),
     /// A computation failed.
     #[error("{0}")]
     Compute(String),

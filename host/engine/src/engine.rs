@@ -100,8 +100,9 @@ impl<D: Device> Engine<D> {
         let mut trace = Trace::default();
         for (index, (stage, stage_plan)) in job.stages.iter().zip(&plan.stages).enumerate().skip(start.stage) {
             observer.stage_starts(&mut self.device, index);
-            let resolved = resolve(job, stage, stage_plan)
-                .map_err(|findings| EngineError::Plan(findings.first().map_or_else(String::new, ToString::to_string)))?;
+            let resolved = resolve(job, stage, stage_plan).map_err(|findings| {
+                EngineError::Plan(findings.first().map_or_else(String::new, ToString::to_string))
+            })?;
             let first = if index == start.stage { start.pass } else { 0 };
             let mut run = StageRun {
                 engine: self,
@@ -239,11 +240,8 @@ impl<D: Device> StageRun<'_, D> {
 
     fn load(&mut self, load: Load, after: D::Event) -> Result<(), DeviceError> {
         let slot = load.slot as usize;
-        let order = LoadOrder {
-            block: load.block,
-            home: self.plan.homes[load.block.0 as usize],
-            buffer: self.buffers[slot].0,
-        };
+        let order =
+            LoadOrder { block: load.block, home: self.plan.homes[load.block.0 as usize], buffer: self.buffers[slot].0 };
         self.loaded[slot] = self.engine.device.load(order, after)?;
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! Prints the rate of the heavy kernels on this machine, for each kernel set.
-#![allow(clippy::print_stdout)]
+// Measuring is what this example is for; the crate itself knows no clock.
+#![allow(clippy::print_stdout, clippy::disallowed_methods)]
 
 use std::time::Instant;
 
@@ -19,7 +20,6 @@ fn main() {
             conv_rate::<f32>(exec, "conv3d 96->96 3x3x3 f32");
             conv_rate::<bf16>(exec, "conv3d 96->96 3x3x3 bf16");
             attention_rate(exec, 1560);
-            attention_rate(exec, 6240);
         }
     }
 }

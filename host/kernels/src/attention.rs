@@ -14,7 +14,7 @@ use crate::set::{Exec, KernelSet};
 use crate::simd::{CHUNK, Simd, per_set};
 
 /// The largest head.
-const DIM_MAX: usize = 256;
+const DIM_MAX: usize = 2048;
 /// Queries of a block: enough that packing a key for them is cheap.
 const QUERIES: usize = 192;
 /// Keys of a block, and keys times dimension: with these a task takes at most 0.9 MiB.
@@ -32,7 +32,7 @@ pub struct AttentionShape {
     pub keys: usize,
     /// Heads (H).
     pub heads: usize,
-    /// Values of a head (D), at most 256.
+    /// Values of a head (D), at most 2048.
     pub dim: usize,
 }
 
@@ -279,14 +279,14 @@ impl<A: Element> QueryBlock<'_, A> {
         for index in 0..self.queries {
             let row = &mut buffers.scores[index * scores.stride()..][..keys];
             let out = &mut buffers.out[index * outputs.stride()..][..outputs.stride()];
-            let softmax = Softmax {
+            let mut softmax = Softmax {
                 scale: self.call.options.scale,
                 bias: self.bias(index, key, keys),
                 seen: self.seen(index).saturating_sub(key),
                 max: &mut buffers.max[index],
                 sum: &mut buffers.sum[index],
             };
-            soften(set, softmax, row, out);
+            soften(set, &mut softmax, row, out);
         }
         pack_rows(set, buffers.scores, scores.stride(), self.queries, keys, left);
         let right = &mut buffers.v[..outputs.right_len()];
@@ -327,11 +327,11 @@ struct Softmax<'a> {
 per_set! {
     /// Turns a row of scores into exponentials relative to the running maximum
     /// and rescales what the row's output has so far.
-    fn soften(softmax: Softmax<'_>, scores: &mut [f32], out: &mut [f32]) = soften_for
+    fn soften(softmax: &mut Softmax<'_>, scores: &mut [f32], out: &mut [f32]) = soften_for
 }
 
 #[inline(always)]
-fn soften_for<S: Simd>(softmax: Softmax<'_>, scores: &mut [f32], out: &mut [f32]) {
+fn soften_for<S: Simd>(softmax: &mut Softmax<'_>, scores: &mut [f32], out: &mut [f32]) {
     scores.iter_mut().for_each(|score| *score *= softmax.scale);
     if let Some(bias) = softmax.bias {
         scores.iter_mut().zip(bias).for_each(|(score, bias)| *score += bias);

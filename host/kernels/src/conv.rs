@@ -122,9 +122,11 @@ impl ConvShape {
         let (group, part) = (index / self.tap_blocks(), index % self.tap_blocks());
         let channel = group * self.group();
         let tap = part * DEPTH;
+        let [_, high, wide] = self.kernel;
         Block {
             channels: channel..self.channels_in.min(channel + self.group()),
             taps: tap..self.taps().min(tap + DEPTH),
+            first: [tap / (high * wide), tap / wide % high, tap % wide],
         }
     }
 }
@@ -167,7 +169,8 @@ pub fn conv3d<A: Element>(
     }
     let (activation, cols) = (Activation::None, shape.channels_out);
     let epilogue = Epilogue { set: exec.set, bias, activation, cols, out: SharedOut::new(y) };
-    multiply(&Product { frames: Frames { shape, x, history }, w, epilogue }, &shape.blocking(exec));
+    let frames = Frames { shape, output: shape.output(), x, history };
+    multiply(&Product { frames, w, epilogue }, &shape.blocking(exec));
 }
 
 /// A range of the depth.
@@ -175,6 +178,8 @@ pub fn conv3d<A: Element>(
 struct Block {
     channels: Range<usize>,
     taps: Range<usize>,
+    /// Time, row and column of the first tap.
+    first: [usize; 3],
 }
 
 impl Block {
@@ -224,6 +229,7 @@ impl<A: Element> Operands for Product<'_, A> {
 #[derive(Clone, Copy)]
 struct Frames<'a, A> {
     shape: &'a ConvShape,
+    output: [usize; 3],
     x: &'a [A],
     history: &'a [A],
 }
@@ -232,7 +238,7 @@ impl<'a, A> Frames<'a, A> {
     /// Coordinates of an output pixel's first tap, in the padded input.
     #[inline(always)]
     fn corner(&self, pixel: usize) -> [usize; 3] {
-        let [_, height, width] = self.shape.output();
+        let [_, height, width] = self.output;
         let at = [pixel / (height * width), pixel / width % height, pixel % width];
         std::array::from_fn(|i| at[i] * self.shape.stride[i])
     }
@@ -285,23 +291,30 @@ fn pack_pixels_for<S: Simd, A: Element>(
     zero_rows::<S>(panels, rows, depth);
 }
 
-/// Writes one output pixel's row: the block's channels of each of its taps.
+/// Writes one output pixel's row: the block's channels of each of its taps,
+/// line by line of the kernel. Counters stand in for divisions, which would
+/// cost as much as the copies.
 #[inline(always)]
 fn gather<A: Element>(frames: &Frames<'_, A>, block: &Block, corner: [usize; 3], writer: &mut RowWriter<'_>) {
+    let [frame, row, col] = corner;
     let [_, high, wide] = frames.shape.kernel;
-    let width = block.channels.len();
-    let mut tap = block.taps.start;
-    let mut depth = 0;
-    while tap < block.taps.end {
-        let line = frames.line(corner[0] + tap / (high * wide), corner[1] + tap / wide % high);
-        let end = block.taps.end.min(tap / wide * wide + wide);
-        for col in tap % wide..tap % wide + end - tap {
-            match frames.pixel(line, corner[2] + col, &block.channels) {
+    let ([mut dt, mut dh, mut dw], width) = (block.first, block.channels.len());
+    let (mut depth, mut left) = (0, block.taps.len());
+    while left > 0 {
+        let line = frames.line(frame + dt, row + dh);
+        let taps = left.min(wide - dw);
+        for tap in col + dw..col + dw + taps {
+            match frames.pixel(line, tap, &block.channels) {
                 Some(values) => writer.copy(depth, values),
                 None => writer.zero(depth, width),
             }
             depth += width;
         }
-        tap = end;
+        left -= taps;
+        dw = 0;
+        dh += 1;
+        if dh == high {
+            (dt, dh) = (dt + 1, 0);
+        }
     }
 }

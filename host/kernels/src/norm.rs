@@ -36,8 +36,8 @@ impl LayerNorm<'_> {
     }
 }
 
-/// Bytes of scratch of [`layer_norm`], [`rms_norm`] and [`l2_norm_channels`] on
-/// `rows` rows of `cols` values.
+/// Bytes of scratch of [`layer_norm`], [`rms_norm`], [`l2_norm_channels`] and
+/// their `_assign` forms on `rows` rows of `cols` values.
 #[must_use]
 pub fn row_norm_scratch(rows: usize, cols: usize, exec: Exec) -> usize {
     bytes(tasks(rows, cols, exec) * padded(cols))
@@ -61,7 +61,7 @@ pub fn layer_norm<A: Element>(exec: Exec, cols: usize, x: &[A], norm: &LayerNorm
             vectors.assert_shape(name, rows, cols);
         }
     }
-    normalise(exec, cols, x, &RowNorm::Layer(*norm), y);
+    normalise(exec, cols, Some(x), &RowNorm::Layer(*norm), y);
 }
 
 /// `x / sqrt(mean(x^2) + eps) * weight` of `x[rows, cols]` into `y`, with
@@ -72,7 +72,7 @@ pub fn layer_norm<A: Element>(exec: Exec, cols: usize, x: &[A], norm: &LayerNorm
 pub fn rms_norm<A: Element>(exec: Exec, cols: usize, x: &[A], weight: Weights<'_>, eps: f32, y: &mut [A]) {
     assert_rows(exec, cols, x, y);
     assert_channels(Some(weight), cols, "weight");
-    normalise(exec, cols, x, &RowNorm::Rms { weight, eps }, y);
+    normalise(exec, cols, Some(x), &RowNorm::Rms { weight, eps }, y);
 }
 
 /// `x / max(|x|, 1e-12) * sqrt(cols) * gamma` of `x[rows, cols]` into `y`, with
@@ -81,17 +81,30 @@ pub fn rms_norm<A: Element>(exec: Exec, cols: usize, x: &[A], weight: Weights<'_
 ///
 /// # Panics
 /// When a length does not fit the shape, or the machine lacks the kernel set.
-pub fn l2_norm_channels<A: Element>(
-    exec: Exec,
-    cols: usize,
-    x: &[A],
-    gamma: Weights<'_>,
-    silu: bool,
-    y: &mut [A],
-) {
+pub fn l2_norm_channels<A: Element>(exec: Exec, cols: usize, x: &[A], gamma: Weights<'_>, silu: bool, y: &mut [A]) {
     assert_rows(exec, cols, x, y);
     assert_channels(Some(gamma), cols, "gamma");
-    normalise(exec, cols, x, &RowNorm::L2 { gamma, silu }, y);
+    normalise(exec, cols, Some(x), &RowNorm::L2 { gamma, silu }, y);
+}
+
+/// [`rms_norm`], written over `x`.
+///
+/// # Panics
+/// When a length does not fit the shape, or the machine lacks the kernel set.
+pub fn rms_norm_assign<A: Element>(exec: Exec, cols: usize, x: &mut [A], weight: Weights<'_>, eps: f32) {
+    assert_rows(exec, cols, x, x);
+    assert_channels(Some(weight), cols, "weight");
+    normalise(exec, cols, None, &RowNorm::Rms { weight, eps }, x);
+}
+
+/// [`l2_norm_channels`], written over `x`.
+///
+/// # Panics
+/// When a length does not fit the shape, or the machine lacks the kernel set.
+pub fn l2_norm_channels_assign<A: Element>(exec: Exec, cols: usize, x: &mut [A], gamma: Weights<'_>, silu: bool) {
+    assert_rows(exec, cols, x, x);
+    assert_channels(Some(gamma), cols, "gamma");
+    normalise(exec, cols, None, &RowNorm::L2 { gamma, silu }, x);
 }
 
 /// Asserts what all row norms need and returns the number of rows.
@@ -116,8 +129,9 @@ enum RowNorm<'a> {
     L2 { gamma: Weights<'a>, silu: bool },
 }
 
-fn normalise<A: Element>(exec: Exec, cols: usize, x: &[A], norm: &RowNorm<'_>, y: &mut [A]) {
-    let rows = x.len() / cols;
+/// Normalises `x` into `y`, or `y` itself without an `x`.
+fn normalise<A: Element>(exec: Exec, cols: usize, x: Option<&[A]>, norm: &RowNorm<'_>, y: &mut [A]) {
+    let rows = y.len() / cols;
     let tasks = tasks(rows, cols, exec);
     if tasks == 0 {
         return;
@@ -129,22 +143,36 @@ fn normalise<A: Element>(exec: Exec, cols: usize, x: &[A], norm: &RowNorm<'_>, y
             let at = row * cols;
             // SAFETY: each row belongs to one task.
             let out = unsafe { y.run(at, cols) };
-            norm_row(exec.set, norm, row, &x[at..at + cols], &mut part[..cols], out);
+            norm_row(exec.set, norm, row, x.map(|x| &x[at..at + cols]), &mut part[..cols], out);
         }
     });
 }
 
 per_set! {
     fn norm_row<A: Element>(
-        norm: &RowNorm<'_>, row: usize, x: &[A], values: &mut [f32], out: &mut [A],
+        norm: &RowNorm<'_>, row: usize, x: Option<&[A]>, values: &mut [f32], out: &mut [A],
     ) = norm_row_for
 }
 
 #[inline(always)]
-fn norm_row_for<S: Simd, A: Element>(norm: &RowNorm<'_>, row: usize, x: &[A], values: &mut [f32], out: &mut [A]) {
-    for (value, x) in values.iter_mut().zip(x) {
+fn norm_row_for<S: Simd, A: Element>(
+    norm: &RowNorm<'_>,
+    row: usize,
+    x: Option<&[A]>,
+    values: &mut [f32],
+    out: &mut [A],
+) {
+    for (value, x) in values.iter_mut().zip(x.unwrap_or(&*out)) {
         *value = x.widen();
     }
+    norm_values::<S>(norm, row, values);
+    for (out, value) in out.iter_mut().zip(values) {
+        *out = A::narrow(*value);
+    }
+}
+
+#[inline(always)]
+fn norm_values<S: Simd>(norm: &RowNorm<'_>, row: usize, values: &mut [f32]) {
     match norm {
         RowNorm::Layer(norm) => layer_row(norm, row, values),
         RowNorm::Rms { weight, eps } => {
@@ -158,9 +186,6 @@ fn norm_row_for<S: Simd, A: Element>(norm: &RowNorm<'_>, row: usize, x: &[A], va
             gamma.scale(values);
             activate::<S>(if *silu { Activation::Silu } else { Activation::None }, values);
         }
-    }
-    for (out, value) in out.iter_mut().zip(values) {
-        *out = A::narrow(*value);
     }
 }
 

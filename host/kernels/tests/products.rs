@@ -6,8 +6,8 @@ mod common;
 use common::{Activations, Expected, Owned, Rng, blank, cases, check, exact, sum_error};
 use half::bf16;
 use loadline_kernels::{
-    Activation, AttentionOptions, AttentionShape, ConvShape, Exec, LinearShape, SpatialPad, Weights, attention,
-    conv3d, linear,
+    Activation, AttentionOptions, AttentionShape, ConvShape, Exec, LinearShape, SpatialPad, Weights, attention, conv3d,
+    linear,
 };
 
 fn activated(activation: Activation, x: f64) -> f64 {
@@ -49,12 +49,12 @@ fn linear_case<A: Activations>(rng: &mut Rng) {
         1 => LinearShape { rows: rng.size(1, 700), inputs: rng.size(1, 300), outputs: rng.size(1, 40) },
         _ => LinearShape { rows: rng.size(1, 330), inputs: rng.size(1, 500), outputs: rng.size(1, 330) },
     };
-    let activation =
-        rng.pick(&[Activation::None, Activation::Silu, Activation::GeluTanh, Activation::GeluErf]);
+    let activation = rng.pick(&[Activation::None, Activation::Silu, Activation::GeluTanh, Activation::GeluErf]);
     let x: Vec<A> = rng.values(shape.rows * shape.inputs);
     let w = rng.weights(shape.outputs * shape.inputs);
     let bias = rng.flip().then(|| rng.weights(shape.outputs));
-    let expected = linear_reference(&shape, &exact(&x), &w.exact(), bias.as_ref().map(Owned::exact), activation);
+    let b = bias.as_ref().map(Owned::exact);
+    let expected = linear_reference(&shape, &exact(&x), &w.exact(), b.as_deref(), activation);
     check(&blank::<A>(expected.len()), &expected, |exec, y| {
         linear(exec, &shape, &x, w.view(), bias.as_ref().map(Owned::view), activation, y);
     });
@@ -64,14 +64,14 @@ fn linear_reference(
     shape: &LinearShape,
     x: &[f64],
     w: &[f64],
-    bias: Option<Vec<f64>>,
+    bias: Option<&[f64]>,
     activation: Activation,
 ) -> Vec<Expected> {
     let rows = x.chunks(shape.inputs);
     rows.flat_map(|x| w.chunks(shape.inputs).enumerate().map(move |(col, w)| (x, w, col)))
         .map(|(x, w, col)| {
             let (mut sum, mut size) = dot(x.iter(), w.iter());
-            if let Some(bias) = &bias {
+            if let Some(bias) = bias {
                 sum += bias[col];
                 size += bias[col].abs();
             }
@@ -94,21 +94,12 @@ fn linear_is_the_dot_product() {
 fn linear_of_no_rows_writes_nothing() {
     let shape = LinearShape { rows: 0, inputs: 4, outputs: 3 };
     for set in common::sets() {
-        linear::<f32>(
-            Exec::new(set, 2),
-            &shape,
-            &[],
-            Weights::F32(&[1.0; 12]),
-            None,
-            Activation::None,
-            &mut [],
-        );
+        linear::<f32>(Exec::new(set, 2), &shape, &[], Weights::F32(&[1.0; 12]), None, Activation::None, &mut []);
     }
 }
 
 fn conv_shape(rng: &mut Rng) -> ConvShape {
-    let kernel =
-        rng.pick(&[[3, 3, 3], [1, 3, 3], [3, 1, 1], [1, 1, 1], [1, 2, 2], [2, 3, 1], [1, 21, 21], [1, 4, 4]]);
+    let kernel = rng.pick(&[[3, 3, 3], [1, 3, 3], [3, 1, 1], [1, 1, 1], [1, 2, 2], [2, 3, 1], [1, 21, 21], [1, 4, 4]]);
     let wide = kernel[1] > 4;
     ConvShape {
         input: [rng.size(1, 4), rng.size(1, 14), rng.size(1, 14)],
@@ -136,7 +127,8 @@ fn conv_case<A: Activations>(rng: &mut Rng) {
     let w = rng.weights(shape.channels_out * shape.channels_in * taps);
     let bias = rng.flip().then(|| rng.weights(shape.channels_out));
     let frames: Vec<f64> = exact(&history).into_iter().chain(exact(&x)).collect();
-    let expected = conv_reference(&shape, &frames, &w.exact(), bias.as_ref().map(Owned::exact));
+    let b = bias.as_ref().map(Owned::exact);
+    let expected = conv_reference(&shape, &frames, &w.exact(), b.as_deref());
     check(&blank::<A>(expected.len()), &expected, |exec, y| {
         conv3d(exec, &shape, &x, &history, w.view(), bias.as_ref().map(Owned::view), y);
     });
@@ -147,27 +139,21 @@ fn inside(at: usize, pad: usize, len: usize) -> Option<usize> {
     at.checked_sub(pad).filter(|at| *at < len)
 }
 
-fn conv_reference(shape: &ConvShape, frames: &[f64], w: &[f64], bias: Option<Vec<f64>>) -> Vec<Expected> {
+fn conv_reference(shape: &ConvShape, frames: &[f64], w: &[f64], bias: Option<&[f64]>) -> Vec<Expected> {
     let [to, ho, wo] = shape.output();
     let mut expected = Vec::new();
     for pixel in 0..to * ho * wo {
         let corner = [pixel / (ho * wo), pixel / wo % ho, pixel % wo];
         for channel in 0..shape.channels_out {
             let (mut sum, size, terms) = conv_pixel(shape, frames, w, corner, channel);
-            sum += bias.as_ref().map_or(0.0, |bias| bias[channel]);
+            sum += bias.map_or(0.0, |bias| bias[channel]);
             expected.push(Expected { value: sum, error: sum_error(terms, size + sum.abs() + 1.0) });
         }
     }
     expected
 }
 
-fn conv_pixel(
-    shape: &ConvShape,
-    frames: &[f64],
-    w: &[f64],
-    corner: [usize; 3],
-    channel: usize,
-) -> (f64, f64, usize) {
+fn conv_pixel(shape: &ConvShape, frames: &[f64], w: &[f64], corner: [usize; 3], channel: usize) -> (f64, f64, usize) {
     let ([_, height, width], [kt, kh, kw]) = (shape.input, shape.kernel);
     let (mut sum, mut size, mut terms) = (0.0, 0.0, 0);
     for tap in 0..kt * kh * kw {

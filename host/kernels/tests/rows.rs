@@ -7,8 +7,8 @@ use common::{Activations, Expected, Owned, Rng, THREADS, Value, blank, cases, ch
 use half::bf16;
 use loadline_kernels::{
     Activation, Exec, GroupNorm, GroupNormShape, LayerNorm, PerRow, activate_assign, add_assign, cast, clamp_assign,
-    combine, gated_add_assign, group_norm, l2_norm_channels, layer_norm, mul_assign, permute, rms_norm,
-    rope_interleaved, scale_shift_channels, upsample_nearest_2x,
+    combine, gated_add_assign, group_norm, l2_norm_channels, l2_norm_channels_assign, layer_norm, mul_assign, permute,
+    rms_norm, rms_norm_assign, rope_interleaved, scale_shift_channels, upsample_nearest_2x,
 };
 
 const EPSILON: f64 = f32::EPSILON as f64;
@@ -102,6 +102,8 @@ fn scaled_norm_case<A: Activations>(rng: &mut Rng) {
         }
     }
     check(&blank::<A>(x.len()), &rms, |exec, y| rms_norm(exec, cols, &x, weight.view(), 1e-6, y));
+    check(&x, &rms, |exec, y| rms_norm_assign(exec, cols, y, weight.view(), 1e-6));
+    check(&x, &l2, |exec, y| l2_norm_channels_assign(exec, cols, y, weight.view(), flag));
     check(&blank::<A>(x.len()), &l2, |exec, y| l2_norm_channels(exec, cols, &x, weight.view(), flag, y));
 }
 

@@ -117,6 +117,8 @@ fn norm_cases<A: Activations>(exec: Exec, rng: &mut Rng) {
     check("layer_norm", exec, declared, || layer_norm(exec, cols, &x, &norm, &mut y));
     check("rms_norm", exec, declared, || rms_norm(exec, cols, &x, w.view(), 1e-6, &mut y));
     check("l2_norm", exec, declared, || l2_norm_channels(exec, cols, &x, w.view(), true, &mut y));
+    check("rms_norm_assign", exec, declared, || rms_norm_assign(exec, cols, &mut y, w.view(), 1e-6));
+    check("l2_norm_assign", exec, declared, || l2_norm_channels_assign(exec, cols, &mut y, w.view(), true));
     let shape = GroupNormShape { positions: rows * cols / 32, channels: 32, groups: rng.pick(&[1, 8, 32]) };
     let norm = GroupNorm { weight: None, bias: None, eps: 1e-6, silu: true };
     let len = shape.positions * 32;

@@ -1,1 +1,24 @@
-//! placeholder
+//! Loadline: plan a diffusion model's run under a hard memory budget, forecast it, and run it.
+//!
+//! [`Model`] opens a folder or a catalog entry, [`Planner`] asks a policy for a plan and forecasts it, [`Session`] runs plans on
+//! this machine. This is the only place where the stacks of decorators are named: the simulated one in
+//! `planning::forecast`, the real one in `running::session`.
+// Opening models, writing checkpoints and results is what this crate is for.
+#![allow(clippy::disallowed_methods)]
+
+mod error;
+mod model;
+mod planning;
+mod report;
+mod running;
+
+pub use error::{Error, ErrorClass};
+pub use loadline_core as core;
+pub use loadline_models::catalog;
+pub use loadline_profile::catalog as profiles;
+pub use model::{Model, Support};
+pub use planning::{Asked, Certificate, KnobChoice, Planned, Planner, forecast, perfetto, policies};
+pub use running::{JobSpec, Measured, Outcome, Progress, ResultSink, Session, SessionOptions, StageMeasured};
+
+/// Counting allocators for programs that want true numbers from a run; see [`loadline_device::memory`].
+pub use loadline_device::memory;

@@ -70,20 +70,14 @@ pub fn find(name: &str) -> Result<&'static CatalogEntry, UnknownModel> {
     ENTRIES
         .iter()
         .find(|entry| entry.name == plain)
-        .ok_or_else(|| UnknownModel {
-            name: shorten(name),
-            nearest: nearest(&plain),
-        })
+        .ok_or_else(|| UnknownModel { name: shorten(name), nearest: nearest(&plain) })
 }
 
 impl CatalogEntry {
     /// The text of a file of the model folder, such as `vae/config.json`.
     #[must_use]
     pub fn file(&self, path: &str) -> Option<&'static str> {
-        self.files
-            .iter()
-            .find(|(p, _)| *p == path)
-            .map(|(_, text)| *text)
+        self.files.iter().find(|(p, _)| *p == path).map(|(_, text)| *text)
     }
 
     /// A file of the model folder as JSON.
@@ -92,33 +86,23 @@ impl CatalogEntry {
     /// Never: a test parses every embedded file.
     #[must_use]
     pub fn json(&self, path: &str) -> Option<Value> {
-        self.file(path)
-            .map(|text| serde_json::from_str(text).expect("embedded files are valid JSON"))
+        self.file(path).map(|text| serde_json::from_str(text).expect("embedded files are valid JSON"))
     }
 
     /// The components that have weights, in order of execution.
     #[must_use]
     pub fn components(&self) -> Vec<Component> {
         match self.json("model_index.json") {
-            Some(index) => weight_components(&index)
-                .into_iter()
-                .map(|(name, class)| self.component(name, class))
-                .collect(),
-            None => self
-                .json("config.json")
-                .and_then(single_component)
-                .into_iter()
-                .collect(),
+            Some(index) => {
+                weight_components(&index).into_iter().map(|(name, class)| self.component(name, class)).collect()
+            }
+            None => self.json("config.json").and_then(single_component).into_iter().collect(),
         }
     }
 
     fn component(&self, name: String, class: String) -> Component {
         let config = self.json(&format!("{name}/config.json"));
-        Component {
-            name,
-            class,
-            config,
-        }
+        Component { name, class, config }
     }
 }
 
@@ -126,49 +110,28 @@ impl CatalogEntry {
 /// are tokenizers, schedulers and image processors, and components that the index lists as absent.
 #[must_use]
 pub fn weight_components(index: &Value) -> Vec<(String, String)> {
-    let entries = index
-        .as_object()
-        .into_iter()
-        .flatten()
-        .filter(|(name, _)| has_weights(name));
-    let mut found: Vec<(String, String)> = entries
-        .filter_map(|(name, value)| Some((name.clone(), value.get(1)?.as_str()?.to_owned())))
-        .collect();
+    let entries = index.as_object().into_iter().flatten().filter(|(name, _)| has_weights(name));
+    let mut found: Vec<(String, String)> =
+        entries.filter_map(|(name, value)| Some((name.clone(), value.get(1)?.as_str()?.to_owned()))).collect();
     found.sort_by_key(|(name, _)| stage(name));
     found
 }
 
 fn has_weights(name: &str) -> bool {
-    ![
-        "tokenizer",
-        "scheduler",
-        "image_processor",
-        "feature_extractor",
-        "processor",
-    ]
-    .iter()
-    .any(|part| name.starts_with(part))
+    !["tokenizer", "scheduler", "image_processor", "feature_extractor", "processor"]
+        .iter()
+        .any(|part| name.starts_with(part))
 }
 
 /// Conditions are encoded first, and the VAE decodes last; names break ties (`transformer`, `transformer_2`).
 fn stage(name: &str) -> (usize, String) {
     let stages = ["text_encoder", "image_encoder", "transformer"];
-    (
-        stages
-            .iter()
-            .position(|stage| name.starts_with(stage))
-            .unwrap_or(stages.len()),
-        name.to_owned(),
-    )
+    (stages.iter().position(|stage| name.starts_with(stage)).unwrap_or(stages.len()), name.to_owned())
 }
 
 fn single_component(config: Value) -> Option<Component> {
     let class = config.pointer("/architectures/0")?.as_str()?.to_owned();
-    Some(Component {
-        name: "model".to_owned(),
-        class,
-        config: Some(config),
-    })
+    Some(Component { name: "model".to_owned(), class, config: Some(config) })
 }
 
 fn plain(name: &str) -> String {
@@ -212,18 +175,14 @@ const WAN_VAE: Source = Source {
     origin: "config printed from Wan-AI/Wan2.1-I2V-14B-480P-Diffusers in sgl-project/sglang PR 16225 (the hub file has only these 9 \
              keys); equals the class defaults",
 };
-const WAN22_VAE: Source = Source {
-    part: "Wan 2.2 VAE",
-    origin: "diffusers scripts/convert_wan_to_diffusers.py vae22_diffusers_config",
-};
+const WAN22_VAE: Source =
+    Source { part: "Wan 2.2 VAE", origin: "diffusers scripts/convert_wan_to_diffusers.py vae22_diffusers_config" };
 const UMT5: Source = Source {
     part: "UMT5-XXL",
     origin: "config printed from Wan-AI/Wan2.1-T2V-1.3B-Diffusers/text_encoder in sgl-project/sglang PR 16225",
 };
-const WAN_INDEX: Source = Source {
-    part: "model index",
-    origin: "printed for Wan2.1-T2V in sgl-project/sglang PR 16948",
-};
+const WAN_INDEX: Source =
+    Source { part: "model index", origin: "printed for Wan2.1-T2V in sgl-project/sglang PR 16948" };
 const WAN_SHIFT: Source = Source {
     part: "scheduler flow_shift",
     origin: "diffusers conversion script: 3.0, 16.0 for FLF2V, 5.0 for TI2V-5B; the documentation recommends 5.0 for 720P, Wan2.2's own \
@@ -233,14 +192,10 @@ const CLIP_H: Source = Source {
     part: "CLIP ViT-H/14",
     origin: "Wan-Video/Wan2.1 wan/modules/clip.py clip_xlm_roberta_vit_h_14 (1280 wide, 32 layers, 16 heads, patch 14, gelu, 224 px)",
 };
-const T5: Source = Source {
-    part: "T5-v1.1-XXL",
-    origin: "ComfyUI t5_config_xxl.json and transformers T5Config; vocabulary 32128",
-};
-const COG: Source = Source {
-    part: "CogVideoX",
-    origin: "verbatim hub copies in kijai/ComfyUI-CogVideoXWrapper configs/*.json",
-};
+const T5: Source =
+    Source { part: "T5-v1.1-XXL", origin: "ComfyUI t5_config_xxl.json and transformers T5Config; vocabulary 32128" };
+const COG: Source =
+    Source { part: "CogVideoX", origin: "verbatim hub copies in kijai/ComfyUI-CogVideoXWrapper configs/*.json" };
 const COG15: Source = Source {
     part: "CogVideoX1.5",
     origin: "diffusers scripts/convert_cogvideox_to_diffusers.py and two public repositories with the same dictionary (an early hub \
@@ -294,26 +249,13 @@ const ENTRIES: &[CatalogEntry] = &[
     entry!("cogvideox-5b-i2v", [COG, T5], pipeline + []),
     entry!("cogvideox1.5-5b", [COG15, COG, T5], pipeline + []),
     entry!("cogvideox1.5-5b-i2v", [COG15, COG, T5], pipeline + []),
-    entry!(
-        "flux.1-dev",
-        [FLUX, T5],
-        pipeline + ["text_encoder_2/config.json"]
-    ),
-    entry!(
-        "hunyuanvideo",
-        [HUNYUAN],
-        pipeline + ["text_encoder_2/config.json"]
-    ),
+    entry!("flux.1-dev", [FLUX, T5], pipeline + ["text_encoder_2/config.json"]),
+    entry!("hunyuanvideo", [HUNYUAN], pipeline + ["text_encoder_2/config.json"]),
     entry!("ltx-video-0.9.0", [LTX, T5], pipeline + []),
     entry!(
         "ltx-video-13b-0.9.7",
         [LTX, LTX_13B_VAE, T5],
-        [
-            "model_index.json",
-            "scheduler/scheduler_config.json",
-            "text_encoder/config.json",
-            "transformer/config.json"
-        ]
+        ["model_index.json", "scheduler/scheduler_config.json", "text_encoder/config.json", "transformer/config.json"]
     ),
     entry!(
         "wan2.1-flf2v-14b-720p",
@@ -330,41 +272,13 @@ const ENTRIES: &[CatalogEntry] = &[
         [WAN, WAN_VAE, UMT5, CLIP_H, WAN_INDEX, WAN_SHIFT],
         pipeline + ["image_encoder/config.json"]
     ),
-    entry!(
-        "wan2.1-t2v-1.3b",
-        [WAN, WAN_VAE, UMT5, WAN_INDEX, WAN_SHIFT],
-        pipeline + []
-    ),
-    entry!(
-        "wan2.1-t2v-14b",
-        [WAN, WAN_VAE, UMT5, WAN_INDEX, WAN_SHIFT],
-        pipeline + []
-    ),
-    entry!(
-        "wan2.1-vace-1.3b",
-        [WAN, WAN_VAE, UMT5, WAN_INDEX, WAN_SHIFT],
-        pipeline + []
-    ),
-    entry!(
-        "wan2.1-vace-14b",
-        [WAN, WAN_VAE, UMT5, WAN_INDEX, WAN_SHIFT],
-        pipeline + []
-    ),
-    entry!(
-        "wan2.2-i2v-a14b",
-        [WAN, WAN_VAE, UMT5, WAN_INDEX, WAN_SHIFT],
-        pipeline + ["transformer_2/config.json"]
-    ),
-    entry!(
-        "wan2.2-t2v-a14b",
-        [WAN, WAN_VAE, UMT5, WAN_INDEX, WAN_SHIFT],
-        pipeline + ["transformer_2/config.json"]
-    ),
-    entry!(
-        "wan2.2-ti2v-5b",
-        [WAN, WAN22_VAE, UMT5, WAN_INDEX, WAN_SHIFT],
-        pipeline + []
-    ),
+    entry!("wan2.1-t2v-1.3b", [WAN, WAN_VAE, UMT5, WAN_INDEX, WAN_SHIFT], pipeline + []),
+    entry!("wan2.1-t2v-14b", [WAN, WAN_VAE, UMT5, WAN_INDEX, WAN_SHIFT], pipeline + []),
+    entry!("wan2.1-vace-1.3b", [WAN, WAN_VAE, UMT5, WAN_INDEX, WAN_SHIFT], pipeline + []),
+    entry!("wan2.1-vace-14b", [WAN, WAN_VAE, UMT5, WAN_INDEX, WAN_SHIFT], pipeline + []),
+    entry!("wan2.2-i2v-a14b", [WAN, WAN_VAE, UMT5, WAN_INDEX, WAN_SHIFT], pipeline + ["transformer_2/config.json"]),
+    entry!("wan2.2-t2v-a14b", [WAN, WAN_VAE, UMT5, WAN_INDEX, WAN_SHIFT], pipeline + ["transformer_2/config.json"]),
+    entry!("wan2.2-ti2v-5b", [WAN, WAN22_VAE, UMT5, WAN_INDEX, WAN_SHIFT], pipeline + []),
     entry!("wav2vec2-base", [WAV2VEC2], ["config.json"]),
     entry!("wav2vec2-large-xlsr-53", [WAV2VEC2], ["config.json"]),
 ];
@@ -377,9 +291,7 @@ mod tests {
 
     #[test]
     fn hub_spellings_find_the_entry() {
-        let check = |asked: &str, expected: &str| {
-            assert_eq!(find(asked).unwrap().name, expected, "{asked}")
-        };
+        let check = |asked: &str, expected: &str| assert_eq!(find(asked).unwrap().name, expected, "{asked}");
         check("wan2.1-t2v-14b", "wan2.1-t2v-14b");
         check("Wan2.1-T2V-14B", "wan2.1-t2v-14b");
         check("Wan-AI/Wan2.1-T2V-14B", "wan2.1-t2v-14b");
@@ -391,9 +303,7 @@ mod tests {
 
     #[test]
     fn an_unknown_name_suggests_the_nearest() {
-        let check = |asked: &str, first: &str| {
-            assert_eq!(find(asked).unwrap_err().nearest[0], first, "{asked}")
-        };
+        let check = |asked: &str, first: &str| assert_eq!(find(asked).unwrap_err().nearest[0], first, "{asked}");
         check("wan2.1-t2v-14", "wan2.1-t2v-14b");
         check("wan21-t2v-1.3b", "wan2.1-t2v-1.3b");
         check("Lightricks/LTX-Video", "ltx-video-0.9.0");
@@ -401,9 +311,7 @@ mod tests {
         check("facebook/wav2vec2-base-960h", "wav2vec2-base");
         let error = find("hunyuan").unwrap_err();
         assert!(
-            error.to_string().starts_with(
-                "no model `hunyuan` in the catalog; the nearest names are hunyuanvideo, "
-            ),
+            error.to_string().starts_with("no model `hunyuan` in the catalog; the nearest names are hunyuanvideo, "),
             "{error}"
         );
         assert!(find(&"x".repeat(1 << 20)).unwrap_err().to_string().len() < 400);
@@ -431,27 +339,18 @@ mod tests {
     fn every_file_parses_and_every_entry_has_sources() {
         for entry in ENTRIES {
             assert!(!entry.source.is_empty(), "{}", entry.name);
-            entry.files.iter().for_each(|(path, _)| {
-                assert!(
-                    entry.json(path).unwrap().is_object(),
-                    "{} {path}",
-                    entry.name
-                )
-            });
+            entry
+                .files
+                .iter()
+                .for_each(|(path, _)| assert!(entry.json(path).unwrap().is_object(), "{} {path}", entry.name));
         }
     }
 
     #[test]
     fn components_come_in_order_of_execution() {
         let check = |name: &str, expected: &str| {
-            let shown = |c: &Component| {
-                format!(
-                    "{}:{}{}",
-                    c.name,
-                    c.class,
-                    if c.config.is_none() { " (absent)" } else { "" }
-                )
-            };
+            let shown =
+                |c: &Component| format!("{}:{}{}", c.name, c.class, if c.config.is_none() { " (absent)" } else { "" });
             let found: Vec<_> = find(name).unwrap().components().iter().map(shown).collect();
             assert_eq!(found.join(", "), expected, "{name}");
         };

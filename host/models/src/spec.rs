@@ -7,13 +7,17 @@ use serde_json::Value;
 
 pub use folder::{Folder, FolderComponent, SpecError};
 
-use crate::arch::wan_vae;
+use crate::arch::{cogvideox_vae, kl_vae, wan_vae};
 use crate::catalog::CatalogEntry;
-use crate::params::{self, ConfigError, WanVaeConfig};
+use crate::params::{self, CogVideoXVaeConfig, ConfigError, KlVaeConfig, WanVaeConfig};
 
 /// Tables whose rows are gathered on the host where they lie; they are in no block.
-const GATHERED: [&str; 4] =
-    ["shared.weight", "encoder.embed_tokens.weight", "text_model.embeddings.token_embedding.weight", "embed_tokens.weight"];
+const GATHERED: [&str; 4] = [
+    "shared.weight",
+    "encoder.embed_tokens.weight",
+    "text_model.embeddings.token_embedding.weight",
+    "embed_tokens.weight",
+];
 
 /// Whether the rows of this tensor are gathered on the host instead of being loaded as a block.
 #[must_use]
@@ -21,14 +25,35 @@ pub fn is_gathered(tensor: &str) -> bool {
     GATHERED.contains(&tensor)
 }
 
-/// The storage type of one tensor under given knobs.
-///
-/// The reference keeps T5's `wo` in f32 only beside f16, whose range is too small for it.
+/// The storage type of one tensor under given knobs; for many tensors, ask a [`StorageRule`].
 #[must_use]
 pub fn storage_of(component: &Component, tensor: &TensorSpec, knobs: &Knobs) -> DType {
-    let storage = knobs.storage_of(&component.name).or(component.file_dtype()).unwrap_or(DType::Bf16);
-    let only_beside_f16 = component.class.ends_with("T5EncoderModel");
-    if tensor.keep_f32 && (!only_beside_f16 || storage == DType::F16) { DType::F32 } else { storage }
+    StorageRule::new(component, knobs).of(tensor)
+}
+
+/// The storage types of a component's tensors under given knobs.
+#[derive(Clone, Copy, Debug)]
+pub struct StorageRule {
+    storage: DType,
+    keeps_f32: bool,
+}
+
+impl StorageRule {
+    /// The rule of a component. It looks at every tensor once, to find the type that most of the file has.
+    ///
+    /// The reference keeps T5's `wo` in f32 only beside f16, whose range is too small for it.
+    #[must_use]
+    pub fn new(component: &Component, knobs: &Knobs) -> Self {
+        let storage = knobs.storage_of(&component.name).or_else(|| component.file_dtype()).unwrap_or(DType::Bf16);
+        let only_beside_f16 = component.class.ends_with("T5EncoderModel");
+        Self { storage, keeps_f32: !only_beside_f16 || storage == DType::F16 }
+    }
+
+    /// The storage type of one tensor.
+    #[must_use]
+    pub fn of(&self, tensor: &TensorSpec) -> DType {
+        if tensor.keep_f32 && self.keeps_f32 { DType::F32 } else { self.storage }
+    }
 }
 
 /// The model of a catalog entry, whose files nobody has read: types are unknown.
@@ -52,9 +77,9 @@ pub fn catalog_model(entry: &CatalogEntry) -> Result<ModelSpec, ConfigError> {
 /// If the class is unknown or a config value is absurd.
 pub fn component(name: &str, class: &str, config: &Value) -> Result<Component, ConfigError> {
     let tensors: Vec<TensorSpec> = params::params(class, config)?.into_iter().map(tensor).collect();
-    let blocks = match class {
-        "AutoencoderKLWan" => wan_vae_blocks(&WanVaeConfig::from_json(config)?, &tensors),
-        _ => listed_blocks(params::block_lists(class).unwrap_or(&[]), &tensors),
+    let blocks = match named_blocks(class, config)? {
+        Some(named) => prefixed_blocks(named, &tensors),
+        None => listed_blocks(params::block_lists(class).unwrap_or(&[]), &tensors),
     };
     Ok(Component { name: name.to_owned(), class: class.to_owned(), tensors, blocks, absent: false })
 }
@@ -69,13 +94,36 @@ fn tensor(param: params::Param) -> TensorSpec {
     }
 }
 
-fn wan_vae_blocks(config: &WanVaeConfig, tensors: &[TensorSpec]) -> Vec<BlockSpec> {
-    let sides = wan_vae::encoder_blocks(config).into_iter().chain(wan_vae::decoder_blocks(config));
-    sides.map(|(name, prefixes)| {
+/// A block's name and the prefixes of its tensors.
+type NamedBlock = (String, Vec<String>);
+
+/// The blocks of a VAE, whose levels differ from each other; nothing for classes with lists of equal blocks.
+fn named_blocks(class: &str, config: &Value) -> Result<Option<Vec<NamedBlock>>, ConfigError> {
+    let both = |mut encoder: Vec<NamedBlock>, decoder| {
+        encoder.extend(decoder);
+        Some(encoder)
+    };
+    Ok(match class {
+        "AutoencoderKLWan" => {
+            let config = WanVaeConfig::from_json(config)?;
+            both(wan_vae::encoder_blocks(&config), wan_vae::decoder_blocks(&config))
+        }
+        "AutoencoderKLCogVideoX" => {
+            let config = CogVideoXVaeConfig::from_json(config)?;
+            both(cogvideox_vae::encoder_blocks(&config), cogvideox_vae::decoder_blocks(&config))
+        }
+        "AutoencoderKL" => Some(kl_vae::blocks(&KlVaeConfig::from_json(config)?)),
+        _ => None,
+    })
+}
+
+fn prefixed_blocks(named: Vec<NamedBlock>, tensors: &[TensorSpec]) -> Vec<BlockSpec> {
+    let block = |(name, prefixes): NamedBlock| {
         let inside = |t: &TensorSpec| prefixes.iter().any(|p| t.name.starts_with(p.as_str()));
         let members = tensors.iter().zip(0..).filter(|(t, _)| inside(t)).map(|(_, i)| i).collect();
         BlockSpec { name, tensors: members }
-    }).collect()
+    };
+    named.into_iter().map(block).collect()
 }
 
 /// Which block a tensor belongs to.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use loadline_core::{Cfg, DType, Job, Knobs, Request, Size};
 use loadline_models::ops::StreamedCuda;
-use loadline_models::pipeline::{WanError, WanProgram, WanRecipe, WanSource, lower};
+use loadline_models::pipeline::{PipelineError, PipelineSource, WanProgram, WanRecipe, lower};
 use loadline_models::schedule::SamplerOptions;
 use loadline_models::{catalog, spec};
 
@@ -25,13 +25,15 @@ fn knobs() -> Knobs {
     Knobs { frame_chunk: 1, ..Knobs::default() }
 }
 
-fn recipe(name: &str, request: &Request, knobs: &Knobs) -> Result<WanRecipe, WanError> {
+fn recipe(name: &str, request: &Request, knobs: &Knobs) -> Result<WanRecipe, PipelineError> {
     let entry = catalog::find(name).unwrap();
     let model = spec::catalog_model(entry).unwrap();
     let config = |component: &str| entry.json(&format!("{component}/config.json"));
     let scheduler = entry.json("scheduler/scheduler_config.json").unwrap();
+    let index = entry.json("model_index.json").unwrap();
+    let sampling = SamplerOptions::default();
     let source =
-        WanSource { model: &model, config: &config, scheduler: &scheduler, sampling: SamplerOptions::default() };
+        PipelineSource { model: &model, config: &config, scheduler: &scheduler, index: &index, sampling: &sampling };
     WanRecipe::new(&source, request, knobs, None)
 }
 
@@ -83,7 +85,6 @@ fn tiles_cut_the_decoder_down() {
     assert_eq!(tiled.stages[2].pass_count(), 21 * 15);
     assert!(tiled.stages[2].activation_peak() * 4 < whole.stages[2].activation_peak());
 }
-
 
 #[test]
 fn nothing_lives_after_the_last_task() {

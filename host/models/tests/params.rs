@@ -60,28 +60,15 @@ fn blocks(class: &str, list: &[&Param]) -> Vec<(String, Vec<u64>)> {
     let sum = |prefix: &str| {
         let mut each = BTreeMap::<usize, u64>::new();
         for param in list {
-            let Some(rest) = param
-                .name
-                .strip_prefix(prefix)
-                .and_then(|r| r.strip_prefix('.'))
-            else {
+            let Some(rest) = param.name.strip_prefix(prefix).and_then(|r| r.strip_prefix('.')) else {
                 continue;
             };
-            *each
-                .entry(rest.split('.').next().unwrap().parse().unwrap())
-                .or_default() += param.elements();
+            *each.entry(rest.split('.').next().unwrap().parse().unwrap()).or_default() += param.elements();
         }
-        assert!(
-            each.keys().copied().eq(0..each.len()),
-            "{class} {prefix}: blocks are not numbered without gaps"
-        );
+        assert!(each.keys().copied().eq(0..each.len()), "{class} {prefix}: blocks are not numbered without gaps");
         each.into_values().collect()
     };
-    block_lists(class)
-        .unwrap()
-        .iter()
-        .map(|prefix| ((*prefix).to_owned(), sum(prefix)))
-        .collect()
+    block_lists(class).unwrap().iter().map(|prefix| ((*prefix).to_owned(), sum(prefix))).collect()
 }
 
 fn block_sizes(each: &[u64]) -> Value {
@@ -94,16 +81,11 @@ fn block_sizes(each: &[u64]) -> Value {
 /// `sizes.json` under the names of the published files.
 fn published(mut expected: Value) -> Value {
     let class = expected["class"].as_str().unwrap().to_owned();
-    let name = expected["largest_tensor"]["name"]
-        .as_str()
-        .unwrap()
-        .to_owned();
+    let name = expected["largest_tensor"]["name"].as_str().unwrap().to_owned();
     expected["largest_tensor"]["name"] = json!(hub_name(&class, &name));
     let lists = expected["block_lists"].as_object().unwrap().clone();
-    expected["block_lists"] = lists
-        .into_iter()
-        .map(|(name, list)| (format!("{}{name}", hub_prefix(&class)), list))
-        .collect();
+    expected["block_lists"] =
+        lists.into_iter().map(|(name, list)| (format!("{}{name}", hub_prefix(&class)), list)).collect();
     expected
 }
 
@@ -126,11 +108,7 @@ fn every_catalog_component_has_the_sizes_that_torch_counts() {
             );
             seen.push(component.name);
         }
-        assert_eq!(
-            seen.len(),
-            expected.as_object().unwrap().len(),
-            "{name}: {seen:?}"
-        );
+        assert_eq!(seen.len(), expected.as_object().unwrap().len(), "{name}: {seen:?}");
         checked += seen.len();
     }
     assert_eq!(checked, 65);
@@ -151,13 +129,9 @@ fn check_tensors(file: &str, title: &str, count: usize) {
     let rows = read(&root().join("tests/data").join(file));
     for row in rows.as_array().unwrap() {
         let list = params(row["class"].as_str().unwrap(), &row["config"]).unwrap();
-        let found: BTreeMap<String, Value> = list
-            .iter()
-            .map(|p| (p.name.clone(), json!(p.shape)))
-            .collect();
+        let found: BTreeMap<String, Value> = list.iter().map(|p| (p.name.clone(), json!(p.shape))).collect();
         assert_eq!(found.len(), list.len(), "{}: a name twice", row[title]);
-        let expected: BTreeMap<String, Value> =
-            serde_json::from_value(row["tensors"].clone()).unwrap();
+        let expected: BTreeMap<String, Value> = serde_json::from_value(row["tensors"].clone()).unwrap();
         assert_eq!(found, expected, "{}", row[title]);
     }
     assert_eq!(rows.as_array().unwrap().len(), count);
@@ -171,10 +145,7 @@ fn blocks_are_listed_one_after_another_between_head_and_tail() {
                 continue;
             };
             let list = params(&component.class, &config).unwrap();
-            let places: Vec<_> = list
-                .iter()
-                .filter_map(|p| place(&component.class, &p.name))
-                .collect();
+            let places: Vec<_> = list.iter().filter_map(|p| place(&component.class, &p.name)).collect();
             assert!(places.is_sorted(), "{name} {}: {places:?}", component.name);
         }
     }
@@ -183,18 +154,8 @@ fn blocks_are_listed_one_after_another_between_head_and_tail() {
 /// The position of a tensor's block: which list, which block.
 fn place(class: &str, name: &str) -> Option<(usize, usize)> {
     let lists = block_lists(class).unwrap();
-    let index = |prefix: &str| {
-        name.strip_prefix(prefix)?
-            .strip_prefix('.')?
-            .split('.')
-            .next()?
-            .parse()
-            .ok()
-    };
-    lists
-        .iter()
-        .enumerate()
-        .find_map(|(i, prefix)| Some((i, index(prefix)?)))
+    let index = |prefix: &str| name.strip_prefix(prefix)?.strip_prefix('.')?.split('.').next()?.parse().ok();
+    lists.iter().enumerate().find_map(|(i, prefix)| Some((i, index(prefix)?)))
 }
 
 #[test]
@@ -267,9 +228,9 @@ fn an_unknown_class_names_the_known_ones() {
     let error = params("UNet2DConditionModel", &json!({})).unwrap_err();
     assert!(matches!(error, ConfigError::UnknownClass { .. }));
     assert!(
-        error.to_string().starts_with(
-            "model class `UNet2DConditionModel` is not supported; supported are T5EncoderModel, "
-        ),
+        error
+            .to_string()
+            .starts_with("model class `UNet2DConditionModel` is not supported; supported are T5EncoderModel, "),
         "{error}"
     );
     assert_eq!(block_lists("UNet2DConditionModel"), None);
@@ -285,15 +246,11 @@ const NONSENSE: &str = r#"[null, true, 0, 1, -1, 3, 0.5, 4096, 16777216, 1099511
 fn no_value_of_any_field_panics() {
     let mut nonsense: Vec<Value> = serde_json::from_str(NONSENSE).unwrap();
     nonsense.extend([json!(vec![1; 5000]), json!(vec![true; 64])]);
-    for row in read(&root().join("tests/data/fixture_tensors.json"))
-        .as_array()
-        .unwrap()
-    {
+    for row in read(&root().join("tests/data/fixture_tensors.json")).as_array().unwrap() {
         check_fields(row["class"].as_str().unwrap(), &row["config"], &nonsense);
     }
-    for component in ["hunyuanvideo", "ltx-video-0.9.0"]
-        .iter()
-        .flat_map(|name| catalog::find(name).unwrap().components())
+    for component in
+        ["hunyuanvideo", "ltx-video-0.9.0"].iter().flat_map(|name| catalog::find(name).unwrap().components())
     {
         check_fields(&component.class, &component.config.unwrap(), &nonsense);
     }
@@ -306,10 +263,7 @@ fn check_fields(class: &str, config: &Value, nonsense: &[Value]) {
             broken[field] = value.clone();
             if let Err(error) = params(class, &broken) {
                 let text = error.to_string();
-                assert!(
-                    text.starts_with(&format!("config of {class}: ")) && text.len() < 600,
-                    "{text}"
-                );
+                assert!(text.starts_with(&format!("config of {class}: ")) && text.len() < 600, "{text}");
             }
         }
     }

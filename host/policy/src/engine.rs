@@ -96,7 +96,8 @@ impl PolicyEngine {
 
     fn check_imports(&self, component: &Component) -> Result<(), PolicyError> {
         for (name, item) in component.component_type().imports(&self.engine) {
-            let known = ["host@", "types@"].iter().any(|i| name.strip_prefix(PACKAGE).is_some_and(|r| r.starts_with(i)));
+            let known =
+                ["host@", "types@"].iter().any(|i| name.strip_prefix(PACKAGE).is_some_and(|r| r.starts_with(i)));
             if !known {
                 return Err(PolicyError::ForbiddenImport { name: line(name) });
             }
@@ -147,10 +148,7 @@ fn config(limits: &Limits) -> Config {
     config
 }
 
-fn described(
-    description: &Description,
-    hash: ContentHash,
-) -> Result<(PolicyId, String, Schema), PolicyError> {
+fn described(description: &Description, hash: ContentHash) -> Result<(PolicyId, String, Schema), PolicyError> {
     let name = description.name.as_str();
     let letter = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
     if name.is_empty() || name.len() > 64 || !name.chars().all(letter) {
@@ -163,4 +161,19 @@ fn described(
         .map_err(|error| PolicyError::malformed(format!("the settings of '{name}': {error}")))?;
     let id = PolicyId { name: name.to_owned(), version: line(&description.version), hash };
     Ok((id, line(&description.summary), schema))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn compiled_code_is_never_loaded() {
+        let engine = PolicyEngine::new(Limits::default()).unwrap();
+        let code = engine.engine.precompile_component(crate::builtin()[0].component).unwrap();
+        let error = PolicyEngine::new(Limits::heavy()).unwrap().load(&code).unwrap_err();
+        let reason = "compiled code is never loaded; give the component itself".to_owned();
+        assert_eq!(error, PolicyError::Malformed { reason });
+    }
 }

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 
 use loadline_core::Bytes;
-use wasmtime::component::{HasSelf, Linker};
+use wasmtime::component::Linker;
 use wasmtime::{Engine, ResourceLimiter, Store, StoreContextMut, Trap, UpdateDeadline};
 
 use crate::bindings::exports::loadline::policy::policy::Decision;
@@ -79,7 +79,9 @@ impl Guest {
         std::thread::scope(|scope| {
             let work = || {
                 let mut store = self.store(limits.describe_fuel, None, 0, &overdue)?;
-                let describe = |guest: &MemoryPolicy, store: &mut Store<State>| guest.loadline_policy_policy().call_describe(store);
+                let describe = |guest: &MemoryPolicy, store: &mut Store<State>| {
+                    guest.loadline_policy_policy().call_describe(store)
+                };
                 self.call(&mut store, limits.describe_fuel, describe)
             };
             join(spawn(scope, work)?)

@@ -6,6 +6,7 @@
 //! asks an [`Oracle`] for them.
 
 mod bindings;
+mod builtin;
 mod engine;
 mod error;
 mod guest;
@@ -16,6 +17,7 @@ mod oracle;
 mod policy;
 pub mod settings;
 
+pub use builtin::{Builtin, builtin};
 pub use engine::{CONTRACT, PolicyEngine};
 pub use error::PolicyError;
 pub use limits::Limits;

@@ -32,7 +32,7 @@ pub(crate) fn plan(plan: wit::Plan, id: &PolicyId, situation: &Situation<'_>) ->
         policy: id.clone(),
         knobs: knobs(&plan.knobs, situation)?,
         homes: each("homes", plan.homes, home)?,
-        stages: each("stages", plan.stages, stage)?,
+        stages: each("stages", plan.stages, |field, plan| stage(field, &plan))?,
         retain: each("retain", plan.retain, |field, block| retained(field, block, blocks))?,
         ladder: plan.ladder.into_iter().map(|s| StepDown { reason: line(&s.reason), slots: s.slots }).collect(),
         triggers: each("triggers", plan.triggers, trigger)?,
@@ -42,11 +42,7 @@ pub(crate) fn plan(plan: wit::Plan, id: &PolicyId, situation: &Situation<'_>) ->
 }
 
 pub(crate) fn refusal(refusal: &wit::Refusal) -> Refusal {
-    Refusal {
-        stage: refusal.stage,
-        needs: refusal.needs_bytes.map(Bytes),
-        message: line(&refusal.message),
-    }
+    Refusal { stage: refusal.stage, needs: refusal.needs_bytes.map(Bytes), message: line(&refusal.message) }
 }
 
 /// A text that is safe to print: one line, without control characters, of sensible length.
@@ -108,7 +104,7 @@ fn trigger(field: &dyn Display, trigger: wit::Trigger) -> Lifted<Trigger> {
     Ok(Trigger { kind, threshold: Bytes(trigger.threshold), hysteresis: Bytes(trigger.hysteresis) })
 }
 
-fn stage(field: &dyn Display, stage: wit::StagePlan) -> Lifted<StagePlan> {
+fn stage(field: &dyn Display, stage: &wit::StagePlan) -> Lifted<StagePlan> {
     Ok(StagePlan {
         slots: slots(field, &stage.slot_bytes, &stage.slot_flags)?,
         prologue: loads(&format_args!("{field}.prologue"), &stage.prologue)?,

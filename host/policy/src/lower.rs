@@ -114,7 +114,10 @@ fn machine(machine: &Machine) -> wit::Machine {
         memory: machine.device.memory.0,
         granularity: machine.device.granularity.max(1),
         fixed_overhead: machine.device.fixed_overhead.0,
-        facts: vec![integer("host-memory", machine.host.memory.0)],
+        facts: vec![
+            integer("host-memory", machine.host.memory.0),
+            wit::Entry { key: "unified".to_owned(), value: wit::Value::Boolean(machine.device.unified) },
+        ],
     }
 }
 

@@ -7,7 +7,8 @@ use crate::error::ProfileError;
 use crate::schema::Profile;
 
 /// Sorted by name.
-const EMBEDDED: [(&str, &str); 3] = [
+const EMBEDDED: [(&str, &str); 4] = [
+    ("cpu", include_str!("../profiles/cpu.json")),
     ("h100-80gb", include_str!("../profiles/h100-80gb.json")),
     ("rtx-3060-12gb", include_str!("../profiles/rtx-3060-12gb.json")),
     ("rtx-4090", include_str!("../profiles/rtx-4090.json")),

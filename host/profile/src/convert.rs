@@ -57,6 +57,7 @@ fn device(part: &DevicePart) -> Device {
         granularity: part.granularity_bytes.value,
         fixed_overhead: Bytes(part.fixed_overhead_bytes.spread.p90.ceil() as u64),
         kernel_set: part.kernel_set.clone(),
+        unified: part.unified,
     }
 }
 

@@ -97,6 +97,12 @@ impl FromNode for u64 {
     }
 }
 
+impl FromNode for bool {
+    fn from_node(node: &Node<'_>) -> Result<Self, Finding> {
+        node.value.and_then(Value::as_bool).ok_or_else(|| node.not("true or false"))
+    }
+}
+
 impl FromNode for String {
     fn from_node(node: &Node<'_>) -> Result<Self, Finding> {
         node.value.and_then(Value::as_str).map(str::to_owned).ok_or_else(|| node.not("a text"))
@@ -205,6 +211,7 @@ impl FromNode for DevicePart {
         Ok(Self {
             name: node.at("name")?,
             kernel_set: node.at("kernel_set")?,
+            unified: node.at("unified")?,
             memory_bytes: node.at("memory_bytes")?,
             granularity_bytes: node.at("granularity_bytes")?,
             fixed_overhead_bytes: node.at("fixed_overhead_bytes")?,

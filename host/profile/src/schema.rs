@@ -97,6 +97,8 @@ pub struct DevicePart {
     pub name: String,
     /// Whose scratch declarations hold: `cuda`, or one of the CPU's sets such as `avx512`.
     pub kernel_set: String,
+    /// True where device memory is host memory.
+    pub unified: bool,
     /// Memory of the whole device.
     pub memory_bytes: Known<u64>,
     /// Allocations are rounded up to a multiple of this power of two.
@@ -254,11 +256,15 @@ impl Profile {
         Ok(text + "\n")
     }
 
-    /// The same machine with another amount of host RAM, as the owner of the machine gives it.
+    /// The same machine with another amount of host RAM, as the owner of the machine gives it; where
+    /// device memory is host memory, of both.
     #[must_use]
     pub fn with_host_memory(mut self, memory: Bytes) -> Self {
-        self.host.memory_bytes =
-            Known { value: memory.0, provenance: Provenance::Measured, source: "given by the user".to_owned() };
+        let given = Known { value: memory.0, provenance: Provenance::Measured, source: "given by the user".to_owned() };
+        if self.device.unified {
+            self.device.memory_bytes = given.clone();
+        }
+        self.host.memory_bytes = given;
         self
     }
 

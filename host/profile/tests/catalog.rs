@@ -51,8 +51,8 @@ fn the_error_shows_the_way_out() {
     let error = catalog::find("3060").unwrap_err().to_string();
     assert_eq!(
         error,
-        "no profile is called '3060' (did you mean 'rtx-3060-12gb'?): choose from h100-80gb, rtx-3060-12gb, \
-         rtx-4090, or give the path of a profile file, such as ./3060.json"
+        "no profile is called '3060' (did you mean 'rtx-3060-12gb'?): choose from cpu, h100-80gb, \
+         rtx-3060-12gb, rtx-4090, or give the path of a profile file, such as ./3060.json"
     );
 }
 

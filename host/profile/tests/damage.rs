@@ -68,6 +68,7 @@ fn what_is_no_number_is_named() {
     check("/device/memory_bytes/value", json!(-1), &["'device.memory_bytes.value' is -1", "a whole number"]);
     check("/device/ops", json!({}), &["'device.ops' is an object", "a list"]);
     check("/disk", json!([]), &["'disk' is a list", "an object"]);
+    check("/device/unified", json!("no"), &["'device.unified' is the text 'no'", "true or false"]);
     check("/title", json!(7), &["'title' is 7", "a text"]);
 }
 

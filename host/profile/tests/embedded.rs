@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use loadline_core::{ActMemory, Bytes, DType, Estimate, Machine, OpCost, OpKind, Provenance, Task, Tier};
-use loadline_profile::{Profile, catalog};
+use loadline_profile::{Basis, Profile, catalog};
 
 fn machine(name: &str) -> Machine {
     catalog::find(name).unwrap().to_machine().unwrap()
@@ -97,6 +97,35 @@ fn the_device_of_an_rtx_3060_keeps_the_larger_overhead() {
     assert_eq!(device.memory, Bytes::gib(12));
     assert_eq!(device.granularity, 2 << 20);
     assert_eq!(device.fixed_overhead, Bytes::mib(900));
+}
+
+#[test]
+fn the_cpu_has_one_memory_and_the_rates_of_its_kernels() {
+    let profile = catalog::find("cpu").unwrap();
+    let machine = profile.to_machine().unwrap();
+    assert!(machine.device.unified);
+    assert_eq!((machine.device.granularity, machine.device.fixed_overhead), (4096, Bytes::ZERO));
+    assert_eq!(machine.provenance, Provenance::Derived);
+    for kind in OpKind::ALL {
+        let cost = |dtype| OpCost { kind, dtype, count: 1, flops: 1 << 30, bytes: 1 << 20 };
+        for dtype in [DType::F32, DType::Bf16] {
+            assert!(machine.task_time(&task(cost(dtype)), Estimate::Slow).is_ok(), "{kind:?} {dtype}");
+        }
+        assert!(machine.task_time(&task(cost(DType::F16)), Estimate::Slow).is_err(), "{kind:?}");
+    }
+    let other = profile.with_host_memory(Bytes::gib(8)).to_machine().unwrap();
+    assert_eq!((other.device.memory, other.host.memory), (Bytes::gib(8), Bytes::gib(8)));
+}
+
+#[test]
+fn a_point_that_was_recorded_is_given_back_exactly() {
+    let profile = catalog::find("cpu").unwrap();
+    let machine = profile.to_machine().unwrap();
+    let Basis::Points(points) = &profile.link.h2d_pinned.basis else { panic!("points expected") };
+    for point in points {
+        let time = machine.copy_time(Tier::Pinned, Bytes(point.amount as u64), Estimate::Slow);
+        assert_eq!(time.0, (point.amount / point.rate.p10 * 1e9).round() as u64);
+    }
 }
 
 #[test]

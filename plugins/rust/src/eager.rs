@@ -4,14 +4,24 @@
 //! In a circle the block just used is the one whose next use is farthest away, so this is Belady's
 //! rule. When copies dominate it moves fewer bytes than fixed residents do. Which blocks are where
 //! differs from pass to pass; the passes are walked here, with the times that the machine is said to
-//! need, until the slots hold what they held before, and the walk becomes the plan's cycle.
+//! need, until the slots hold what they held before, and the walk becomes the plan's cycle. Where they
+//! never do, the cycle is as long as the job, and its end, which a job does not reach, puts everything
+//! back.
 
+use crate::rolling::in_order_of_use;
 use crate::split::BlockSet;
-use crate::{AT_ONCE, Loads, NO_BLOCK, Split, StagePlan, StageView};
+use crate::{Loads, NO_BLOCK, Split, StagePlan, StageView};
 
-/// The most passes that are walked in search of a repetition. The contents of the slots of N alike
-/// blocks repeat after at most N - 1 passes.
-const PASSES: u32 = 64;
+/// The most passes that are walked. A job with more of them puts everything back once in so many
+/// passes, which costs less than one copy a pass.
+const PASSES: u32 = 128;
+
+/// The most steps over streamed blocks that are walked, and so the most copies of a plan's cycle: plans
+/// are stored, checked and handed over.
+const STEPS: u32 = 8192;
+
+/// The longest repetition that is looked for.
+const PERIOD: usize = 64;
 
 impl StagePlan {
     /// The eager schedule in `room` bytes. Blocks that are much smaller than the others, or larger than
@@ -29,8 +39,8 @@ impl StagePlan {
     }
 
     /// The schedule for the streamed blocks of `split` in `slots` shared slots, when copying block b
-    /// takes `copy_ns[b]`. Absent where it does not repeat within 64 passes, where a block is used
-    /// twice in a pass, and where the blocks fit into the slots.
+    /// takes `copy_ns[b]`. Absent where a block is used at two places of a pass, and where the blocks
+    /// fit into the slots.
     #[must_use]
     pub fn eager(view: &StageView, split: &Split, slots: u32, copy_ns: &[u64]) -> Option<Self> {
         if slots < 2 || split.streamed.len() <= slots as usize {
@@ -38,7 +48,8 @@ impl StagePlan {
         }
         let mut walk = Walk::new(view, &split.streamed, slots, copy_ns)?;
         walk.run();
-        let (from, to) = walk.repetition()?;
+        let passes = u32::try_from(view.stage.passes).unwrap_or(PASSES).clamp(1, walk.passes);
+        let (from, to) = walk.repetition().unwrap_or((0, passes));
         Some(walk.plan(view, split, from, to))
     }
 }
@@ -49,6 +60,8 @@ struct Copy {
     block: u32,
     slot: u32,
     after: u32,
+    /// The last position of its first use.
+    used: u32,
 }
 
 struct Walk<'a> {
@@ -71,6 +84,8 @@ struct Walk<'a> {
     copies: Vec<Copy>,
     link_free: u64,
     now: u64,
+    /// How many passes are walked.
+    passes: u32,
 }
 
 impl<'a> Walk<'a> {
@@ -93,7 +108,9 @@ impl<'a> Walk<'a> {
             slot[*block as usize] = Some(s);
             first[s as usize] = Some(*block);
         }
+        let passes = (STEPS / streamed.len().max(1) as u32).clamp(1, PASSES);
         once.then(|| Self {
+            passes,
             blocks,
             compute_ns: &view.stage.compute_ns,
             copy_ns,
@@ -111,7 +128,7 @@ impl<'a> Walk<'a> {
     }
 
     fn run(&mut self) {
-        for pass in 0..PASSES {
+        for pass in 0..self.passes {
             for position in 0..self.blocks.len() {
                 self.step(pass, position);
             }
@@ -145,7 +162,8 @@ impl<'a> Walk<'a> {
         // A block that is needed again before the missing one stays. Its next use is one pass after
         // its last; that of the missing block follows from its turn.
         let pass = (self.wanted / self.order.len()) as u32;
-        if used_at + n <= pass * n + self.last[block as usize] {
+        let used = pass * n + self.last[block as usize];
+        if used_at + n <= used {
             return false;
         }
         self.used.pop();
@@ -155,7 +173,7 @@ impl<'a> Walk<'a> {
         self.ready[block as usize] = self.link_free;
         self.slot[block as usize] = slot;
         let least = self.copies.last().map_or(0, |c| c.after);
-        self.copies.push(Copy { block, slot: slot.unwrap_or(0), after: used_at.max(least) });
+        self.copies.push(Copy { block, slot: slot.unwrap_or(0), after: used_at.max(least), used });
         self.wanted += 1;
         true
     }
@@ -176,9 +194,11 @@ impl<'a> Walk<'a> {
     /// The shortest stretch of passes, as first and last, after which the slots hold what they held
     /// before; of equals the latest, when the start has been forgotten.
     fn repetition(&self) -> Option<(u32, u32)> {
-        let states = self.states();
-        let period = |p: &usize| (0..states.len() - p).rev().find(|i| states[*i] == states[i + p]).map(|i| (i, i + p));
-        let (from, to) = (1..states.len()).find_map(|p| period(&p))?;
+        let mut states = self.states();
+        // Copies into the last state may not have been decided yet.
+        states.pop();
+        let period = |p: usize| (0..states.len() - p).rev().find(|i| states[*i] == states[i + p]).map(|i| (i, i + p));
+        let (from, to) = (1..states.len().min(PERIOD)).find_map(period)?;
         Some((from as u32, to as u32))
     }
 
@@ -188,14 +208,13 @@ impl<'a> Walk<'a> {
         let n = self.blocks.len() as u32;
         let mut content = self.first.clone();
         let mut copies = self.copies.iter().peekable();
-        // The last pass is left out: copies into its slots may not have been decided yet.
         let state = |pass: u32| {
             while let Some(copy) = copies.next_if(|c| c.after < pass * n) {
                 content[copy.slot as usize] = Some(copy.block);
             }
             content.clone()
         };
-        (0..PASSES).map(state).collect()
+        (0..=self.passes).map(state).collect()
     }
 
     fn plan(&self, view: &StageView, split: &Split, from: u32, to: u32) -> StagePlan {
@@ -211,12 +230,23 @@ impl<'a> Walk<'a> {
             plan.slot_bytes.push(view.slab(*block));
         }
         plan.slot_flags = vec![0; plan.slot_bytes.len()];
-        for block in view.distinct() {
-            place.iter().filter(|(b, _)| *b == block).for_each(|(b, s)| plan.prologue.push(*b, *s, AT_ONCE));
-        }
-        let inside = self.copies.iter().filter(|c| (from * n..to * n).contains(&c.after));
-        plan.cycle = Loads::none();
-        inside.for_each(|c| plan.cycle.push(c.block, c.slot, c.after - from * n));
+        plan.prologue = in_order_of_use(view, &place);
+        plan.cycle = self.cycle(from * n, to * n, &content);
         plan
+    }
+
+    /// The copies between two positions, without those for later use, and at the end those that put
+    /// back what the slots held at the start. A walk that repeats has none of the latter.
+    fn cycle(&self, from: u32, to: u32, start: &[Option<u32>]) -> Loads {
+        let repeats = self.states()[(to / self.blocks.len() as u32) as usize] == start;
+        let (mut loads, mut content) = (Loads::none(), start.to_vec());
+        for copy in self.copies.iter().filter(|c| (from..to).contains(&c.after) && (repeats || c.used < to)) {
+            loads.push(copy.block, copy.slot, copy.after - from);
+            content[copy.slot as usize] = Some(copy.block);
+        }
+        for (slot, block) in start.iter().enumerate().filter(|(slot, block)| content[*slot] != **block) {
+            loads.push(block.unwrap_or(NO_BLOCK), slot as u32, to - from - 1);
+        }
+        loads
     }
 }

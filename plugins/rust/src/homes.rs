@@ -1,6 +1,6 @@
 //! Where blocks live while they are not on the device.
 
-use crate::split::{BlockSet, spread};
+use crate::split::{BlockSet, by_key, spread};
 use crate::{Budget, Job, StagePlan, tier};
 
 /// Homes for every block of the job. Blocks that are copied most often come nearest: into pinned
@@ -28,15 +28,15 @@ fn pinning_helps(job: &Job) -> bool {
 
 /// The blocks in classes: those that pass through slots, stage by stage, most passes first; then the
 /// rest, which is copied once.
-fn by_traffic(job: &Job, stages: &[StagePlan]) -> Vec<Vec<u32>> {
-    let mut streamed: Vec<_> = job.stages.iter().zip(stages).map(|(s, plan)| (s.passes, plan.streamed())).collect();
-    streamed.sort_by_key(|(passes, _)| std::cmp::Reverse(*passes));
+fn by_traffic(job: &Job, plans: &[StagePlan]) -> Vec<Vec<u32>> {
+    let stages: Vec<u32> = (0..plans.len() as u32).collect();
+    let busiest_first = by_key(&stages, |i| u64::MAX - job.stages[i as usize].passes);
     let mut seen = vec![false; job.blocks.slab.len()];
     let mut class = |blocks: Vec<u32>| -> Vec<u32> {
         let new = |b: &u32| !std::mem::replace(&mut seen[*b as usize], true);
         blocks.into_iter().filter(new).collect()
     };
-    let mut classes: Vec<Vec<u32>> = streamed.into_iter().map(|(_, blocks)| class(blocks)).collect();
+    let mut classes: Vec<Vec<u32>> = busiest_first.into_iter().map(|i| class(plans[i as usize].streamed())).collect();
     classes.push(class((0..job.blocks.slab.len() as u32).collect()));
     classes
 }
@@ -58,11 +58,10 @@ fn within_host(job: &Job, budget: &Budget, classes: &[Vec<u32>]) -> Vec<Vec<u32>
 /// memory, if there is a number of them with which everything fits. That can be where files are
 /// wider than the storage type.
 fn largest_out_of_the_way(job: &Job, room: u64) -> Vec<u32> {
-    let mut blocks: Vec<u32> = (0..job.blocks.slab.len() as u32).collect();
-    blocks.sort_by_key(|b| std::cmp::Reverse(staged(job, *b)));
-    let needs = |held: usize| {
-        weight(job, &blocks[..held]).saturating_add(blocks.get(held).map_or(0, |b| staged(job, *b)))
-    };
+    let blocks: Vec<u32> = (0..job.blocks.slab.len() as u32).collect();
+    let mut blocks = by_key(&blocks, |b| u64::MAX - staged(job, b));
+    let needs =
+        |held: usize| weight(job, &blocks[..held]).saturating_add(blocks.get(held).map_or(0, |b| staged(job, *b)));
     let held = (0..=blocks.len()).find(|n| needs(*n) <= room).unwrap_or(0);
     blocks.truncate(held);
     blocks
@@ -117,10 +116,8 @@ pub fn kept(stages: &[StagePlan]) -> Vec<u32> {
         let kept = |slot: u32| plan.slot_flags.get(slot as usize).is_some_and(|f| f & 1 != 0);
         plan.prologue.rows().filter(|(_, slot, _)| kept(*slot)).map(|(block, ..)| block).collect()
     };
-    let mut blocks: Vec<u32> = stages.iter().flat_map(of).collect();
-    blocks.sort_unstable();
-    blocks.dedup();
-    blocks
+    let blocks: Vec<u32> = stages.iter().flat_map(of).collect();
+    BlockSet::of(&blocks).sorted()
 }
 
 /// The blocks of `candidates` that are in `of`.

@@ -1,7 +1,7 @@
 //! Streaming in a circle: shared slots are filled in turn, and the last blocks of a pass make way for
 //! the first of the next.
 
-use crate::split::BlockSet;
+use crate::split::{BlockSet, by_key};
 use crate::{AT_ONCE, Loads, Split, StagePlan, StageView, round_up};
 
 /// A stretch of positions that use the same streamed block while no other streamed block is used.
@@ -101,35 +101,47 @@ impl StagePlan {
     /// Marks every slot that is loaded once as outliving the stage.
     #[must_use]
     pub fn kept(mut self) -> Self {
-        self.slot_flags = (0..self.slot_bytes.len() as u32).map(|slot| u8::from(!self.streams(slot))).collect();
+        self.slot_flags = self.shared().into_iter().map(|shared| u8::from(!shared)).collect();
         self
     }
 
-    /// Whether blocks pass through a slot.
+    /// For each slot whether blocks pass through it.
     #[must_use]
-    pub fn streams(&self, slot: u32) -> bool {
-        self.cycle.slot.contains(&slot)
+    pub fn shared(&self) -> Vec<bool> {
+        let mut shared = vec![false; self.slot_bytes.len()];
+        self.cycle.slot.iter().for_each(|slot| shared[*slot as usize] = true);
+        shared
     }
 
-    /// The blocks that are copied again and again, without repetition, in the order of their copies.
+    /// The blocks that are copied again and again, in the order of their numbers.
     #[must_use]
     pub fn streamed(&self) -> Vec<u32> {
-        let mut blocks = self.cycle.block.clone();
-        blocks.sort_unstable();
-        blocks.dedup();
-        blocks
+        BlockSet::of(&self.cycle.block).sorted()
     }
 
     /// The blocks that are copied once.
     #[must_use]
     pub fn residents(&self) -> Vec<u32> {
-        self.prologue.rows().filter(|(_, slot, _)| !self.streams(*slot)).map(|(block, ..)| block).collect()
+        let shared = self.shared();
+        self.prologue.rows().filter(|(_, slot, _)| !shared[*slot as usize]).map(|(block, ..)| block).collect()
     }
 
     /// The number of slots that blocks pass through.
     #[must_use]
     pub fn shared_slots(&self) -> usize {
-        (0..self.slot_bytes.len() as u32).filter(|slot| self.streams(*slot)).count()
+        self.shared().into_iter().filter(|shared| *shared).count()
+    }
+
+    /// The plan in a few words, such as `12 blocks resident, 30 streamed through 2 slots`.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        let resident = self.residents().len();
+        match self.streamed().len() {
+            0 => format!("{resident} blocks resident"),
+            streamed => {
+                format!("{resident} blocks resident, {streamed} streamed through {} slots", self.shared_slots())
+            }
+        }
     }
 
     /// Bytes that the slots which outlive the stage take from the budget.
@@ -171,15 +183,18 @@ fn shared_slots(view: &StageView, visits: &[Visit], slots: u32, passes: u32) -> 
     bytes
 }
 
-fn in_order_of_use(view: &StageView, firsts: &[(u32, u32)]) -> Loads {
-    let mut loads = Loads::none();
-    let mut place = vec![u32::MAX; view.job.blocks.slab.len()];
+/// Loads of the given blocks into the given slots, in the order in which the stage uses the blocks.
+pub(crate) fn in_order_of_use(view: &StageView, firsts: &[(u32, u32)]) -> Loads {
+    let mut place = vec![0; view.job.blocks.slab.len()];
     for (block, rank) in view.distinct().into_iter().zip(0..) {
         place[block as usize] = rank;
     }
-    let mut firsts = firsts.to_vec();
-    firsts.sort_by_key(|(block, _)| place[*block as usize]);
-    firsts.into_iter().for_each(|(block, slot)| loads.push(block, slot, AT_ONCE));
+    let rows: Vec<u32> = (0..firsts.len() as u32).collect();
+    let mut loads = Loads::none();
+    for row in by_key(&rows, |row| place[firsts[row as usize].0 as usize]) {
+        let (block, slot) = firsts[row as usize];
+        loads.push(block, slot, AT_ONCE);
+    }
     loads
 }
 

@@ -50,8 +50,7 @@ impl Split {
         if view.held_by(&all.resident) <= room {
             return Some(all);
         }
-        let mut sizes: Vec<u64> = all.resident.iter().map(|b| view.slab(*b)).collect();
-        sizes.sort_unstable();
+        let mut sizes: Vec<u64> = by_key(&all.resident, |b| view.slab(b)).into_iter().map(|b| view.slab(b)).collect();
         sizes.dedup();
         let splits = sizes.into_iter().filter_map(|size| Self::with_slot(view, &all.resident, room, slots, size));
         splits.min_by_key(|split| split.streamed.iter().map(|b| view.slab(*b)).sum::<u64>())
@@ -70,9 +69,8 @@ impl Split {
                 rest.push(*block);
             }
         }
-        let mut small: Vec<u32> = rest.iter().copied().filter(|b| view.slab(*b) <= size / 2).collect();
-        small.sort_by_key(|b| view.slab(*b));
-        for block in small {
+        let small: Vec<u32> = rest.iter().copied().filter(|b| view.slab(*b) <= size / 2).collect();
+        for block in by_key(&small, |b| view.slab(b)) {
             let Some(less) = left.checked_sub(view.held(block)) else { break };
             left = less;
             resident.push(block);
@@ -96,6 +94,14 @@ fn stay(alike: &[u32], count: usize, leading: bool) -> Vec<u32> {
     if leading { alike[..count].to_vec() } else { spread(alike, count) }
 }
 
+/// Blocks in the order of a key, equals in the order of their numbers. The only sort of the crate:
+/// each kind of sort would add kilobytes to every policy.
+pub(crate) fn by_key(blocks: &[u32], key: impl Fn(u32) -> u64) -> Vec<u32> {
+    let mut rows: Vec<(u64, u32)> = blocks.iter().map(|b| (key(*b), *b)).collect();
+    rows.sort_unstable();
+    rows.into_iter().map(|(_, block)| block).collect()
+}
+
 /// Blocks that are asked for often.
 pub(crate) struct BlockSet(Vec<bool>);
 
@@ -104,6 +110,11 @@ impl BlockSet {
         let mut set = vec![false; blocks.iter().max().map_or(0, |b| *b as usize + 1)];
         blocks.iter().for_each(|b| set[*b as usize] = true);
         Self(set)
+    }
+
+    /// The blocks in the order of their numbers.
+    pub(crate) fn sorted(&self) -> Vec<u32> {
+        self.0.iter().zip(0..).filter(|(there, _)| **there).map(|(_, block)| block).collect()
     }
 
     pub(crate) fn contains(&self, block: u32) -> bool {

@@ -32,15 +32,15 @@ impl Policy for ManualSwap {
         let wishes: Vec<Wish> = s.stages().map(|view| wish(s, &view)).collect();
         let kept = forced(s, &wishes);
         let mut stages = Vec::new();
-        for (i, (view, wish)) in s.stages().zip(&wishes).enumerate() {
+        for (i, wish) in wishes.iter().enumerate() {
             let beside: u64 = kept.iter().enumerate().filter(|(j, _)| *j != i).map(|(_, bytes)| *bytes).sum();
             let plan = stage(s, i, wish, beside)?;
             stages.push(if wish.offload == Some(false) { plan.kept() } else { plan });
-            debug_assert_eq!(view.stage.name, s.job.stages[i].name);
         }
         keep_if_all_fits(s, &wishes, &mut stages);
         let mut plan = s.plan(stages);
-        plan.reasons = s.stages().zip(&plan.stages).map(|(view, stage)| reason(&view, stage)).collect();
+        plan.reasons =
+            s.stages().zip(&plan.stages).map(|(v, p)| format!("{}: {}", v.stage.name, p.summary())).collect();
         Ok(Decision::Plan(plan))
     }
 }
@@ -113,9 +113,18 @@ fn stage(s: &Situation, index: usize, wish: &Wish, beside: u64) -> Result<StageP
     if fits(&plan) {
         return Ok(plan);
     }
-    let blocks = view.distinct().len();
-    let enough = (count + 1..=blocks).find(|count| fits(&exact(*count)));
+    let enough = least(count + 1, view.distinct().len(), |count| fits(&exact(count)));
     Err(refuse_count(s, index, wish, &plan, enough, beside))
+}
+
+/// The least count from `from` to `to` that is enough, where every larger one is enough too.
+fn least(mut from: usize, to: usize, enough: impl Fn(usize) -> bool) -> Option<usize> {
+    let mut found = (from <= to && enough(to)).then_some(to)?;
+    while from < found {
+        let middle = usize::midpoint(from, found);
+        if enough(middle) { found = middle } else { from = middle + 1 }
+    }
+    Some(found)
 }
 
 /// Even one slot for the largest block is too much.
@@ -123,7 +132,8 @@ fn refuse_beside(s: &Situation, index: usize, beside: u64) -> Refusal {
     let mut refusal = s.too_small(index, s.budget.device);
     refusal.needs_bytes = refusal.needs_bytes.map(|needs| needs.saturating_add(beside));
     if beside > 0 {
-        refusal.message += &format!("; {} are held by components with offload_... = false: set it to true", size(beside));
+        refusal.message +=
+            &format!("; {} are held by components with offload_... = false: set it to true", size(beside));
     }
     refusal
 }
@@ -163,14 +173,6 @@ fn keep_if_all_fits(s: &Situation, wishes: &[Wish], stages: &mut Vec<StagePlan>)
     let kept: Vec<StagePlan> = stages.iter().zip(wishes).map(keep).collect();
     if s.fits(&s.job, &kept, s.budget.device) {
         *stages = kept;
-    }
-}
-
-fn reason(view: &StageView, plan: &StagePlan) -> String {
-    let (streamed, blocks) = (plan.streamed().len(), view.distinct().len());
-    match streamed {
-        0 => format!("{}: all {blocks} blocks resident", view.stage.name),
-        n => format!("{}: {n} of {blocks} blocks streamed through {} slots", view.stage.name, plan.shared_slots()),
     }
 }
 

@@ -93,11 +93,8 @@ impl Walk<'_> {
     /// Loads are taken from one queue: a load in front of another must not wait for a later task,
     /// or the task that needs the second would wait for ever.
     fn order(&self) -> Vec<Finding> {
-        let finding = |load: usize, after: u32| Finding::Position {
-            stage: self.stage.name.clone(),
-            load: load as u32,
-            after,
-        };
+        let finding =
+            |load: usize, after: u32| Finding::Position { stage: self.stage.name.clone(), load: load as u32, after };
         let prologue = self.plan.prologue.iter().enumerate().filter(|(_, l)| l.after != AT_ONCE);
         let mut findings: Vec<_> = prologue.map(|(i, l)| finding(i, l.after)).collect();
         let mut least = 0;
@@ -117,9 +114,14 @@ impl Walk<'_> {
         }
         let start = content.clone();
         let (slots, mut errors) = self.cycle(&mut content);
-        errors.extend(start.iter().zip(&content).zip(0..).filter(|((a, b), _)| a != b).map(|(_, slot)| {
-            Finding::NotCyclic { stage: self.stage.name.clone(), slot }
-        }));
+        errors.extend(
+            start
+                .iter()
+                .zip(&content)
+                .zip(0..)
+                .filter(|((a, b), _)| a != b)
+                .map(|(_, slot)| Finding::NotCyclic { stage: self.stage.name.clone(), slot }),
+        );
         if !errors.is_empty() {
             return Err(errors);
         }

@@ -21,6 +21,10 @@ pub(crate) const DEPTH: usize = 432;
 /// The largest tile in either direction: with [`DEPTH`], a task's two panels
 /// and its tile take 1.3 MiB. A multiple of every set's register tile.
 const TILE: usize = 288;
+/// With at most this many rows, packing the columns is most of the work, and
+/// narrow tiles keep what was packed in the caches.
+const FEW_ROWS: usize = 24;
+const FEW_COLS: usize = 64;
 /// Multiply-adds that are worth a task of their own (some 10 us).
 const GRAIN: usize = 1 << 19;
 
@@ -81,7 +85,7 @@ impl Blocking {
             task_cols,
             tasks: rows.div_ceil(task_rows) * cols.div_ceil(task_cols),
             tile_rows: balanced(task_rows, TILE, unit_rows),
-            tile_cols: balanced(task_cols, TILE, unit_cols),
+            tile_cols: balanced(task_cols, if task_rows <= FEW_ROWS { FEW_COLS } else { TILE }, unit_cols),
             depth: deepest.next_multiple_of(CHUNK),
         }
     }
@@ -210,14 +214,7 @@ per_set! {
 
 /// A row panel stays in the first cache while the column panels stream past it.
 #[inline(always)]
-fn multiply_panels_for<S: Simd>(
-    left: &[f32],
-    right: &[f32],
-    sums: &mut [f32],
-    depth: usize,
-    stride: usize,
-    add: bool,
-) {
+fn multiply_panels_for<S: Simd>(left: &[f32], right: &[f32], sums: &mut [f32], depth: usize, stride: usize, add: bool) {
     let rows = left.len() / (depth * S::ROWS);
     assert!(sums.len() >= rows * S::ROWS * stride && right.len() == stride * depth, "panel lengths");
     for (r, row_panel) in left.chunks_exact(S::ROWS * depth).enumerate() {

@@ -119,49 +119,80 @@ fn pack_cols_for<S: Simd, W: Widen>(
         if valid < S::COLS || run < depth {
             panel.fill(0.0);
         }
-        let values = &values[first * stride..];
-        let mut at = 0;
-        while at < run {
-            let width = CHUNK.min(run - at);
-            pack_square::<S, W>(&values[at..], stride, valid, width, panel, |i| place(at + i, run, taps));
-            at += width;
+        // Few columns at a time, each along its whole run, as memory likes it.
+        for col in (0..valid).step_by(CHUNK) {
+            let values = &values[(first + col) * stride..];
+            let columns = Columns { values, stride, count: CHUNK.min(valid - col), run };
+            columns.pack::<S>(Places::new(run, taps), &mut panel[col..]);
         }
     }
 }
 
-/// Where value `i` of a run goes.
-#[inline(always)]
-fn place(i: usize, run: usize, taps: usize) -> usize {
-    if taps == 1 { i } else { i % taps * (run / taps) + i / taps }
+/// Where the values of a run go, one after the other: with `taps` above 1 they
+/// come as `[channels, taps]` and go as `[taps, channels]`.
+struct Places {
+    channels: usize,
+    taps: usize,
+    channel: usize,
+    tap: usize,
 }
 
-/// Packs `width` values of each of `cols` columns.
-#[inline(always)]
-fn pack_square<S: Simd, W: Widen>(
-    values: &[W],
-    stride: usize,
-    cols: usize,
-    width: usize,
-    panel: &mut [f32],
-    place: impl Fn(usize) -> usize,
-) {
-    let mut to = [0; CHUNK];
-    for (i, to) in to.iter_mut().enumerate().take(width) {
-        *to = place(i) * S::COLS;
+impl Places {
+    #[inline(always)]
+    fn new(run: usize, taps: usize) -> Self {
+        Self { channels: run / taps, taps, channel: 0, tap: 0 }
     }
-    if width < CHUNK {
-        for col in 0..cols {
-            for i in 0..width {
-                panel[to[i] + col] = values[col * stride + i].widen();
+
+    #[inline(always)]
+    fn next(&mut self) -> usize {
+        let place = self.tap * self.channels + self.channel;
+        self.tap += 1;
+        if self.tap == self.taps {
+            (self.tap, self.channel) = (0, self.channel + 1);
+        }
+        place
+    }
+}
+
+/// Up to eight columns.
+struct Columns<'a, W> {
+    values: &'a [W],
+    stride: usize,
+    count: usize,
+    run: usize,
+}
+
+impl<W: Widen> Columns<'_, W> {
+    /// Writes the columns to the start of a panel's rows.
+    #[inline(always)]
+    fn pack<S: Simd>(&self, mut places: Places, panel: &mut [f32]) {
+        let whole = if self.count == CHUNK { self.run / CHUNK * CHUNK } else { 0 };
+        for at in (0..whole).step_by(CHUNK) {
+            // SAFETY: `per_set` runs this with the set's instructions.
+            let square = unsafe { S::transpose(self.square(at)) };
+            for row in square {
+                panel[places.next() * S::COLS..][..CHUNK].copy_from_slice(&row);
             }
         }
-        return;
-    }
-    for col in 0..cols {
-        let run = &values[col * stride..col * stride + CHUNK];
-        for i in 0..CHUNK {
-            panel[to[i] + col] = run[i].widen();
+        for at in whole..self.run {
+            let row = &mut panel[places.next() * S::COLS..][..self.count];
+            for (c, out) in row.iter_mut().enumerate() {
+                *out = self.values[c * self.stride + at].widen();
+            }
         }
+    }
+
+    /// Eight values of each of eight columns.
+    #[inline(always)]
+    fn square(&self, at: usize) -> [[f32; CHUNK]; CHUNK] {
+        let mut columns = [[0f32; CHUNK]; CHUNK];
+        for (c, column) in columns.iter_mut().enumerate() {
+            let run = &self.values[c * self.stride + at..][..CHUNK];
+            for i in 0..CHUNK {
+                column[i] = run[i].widen();
+            }
+        }
+        columns
     }
 }
 
@@ -174,13 +205,7 @@ per_set! {
 }
 
 #[inline(always)]
-fn pack_depth_rows_for<S: Simd, W: Widen>(
-    values: &[W],
-    stride: usize,
-    rows: usize,
-    cols: usize,
-    panels: &mut [f32],
-) {
+fn pack_depth_rows_for<S: Simd, W: Widen>(values: &[W], stride: usize, rows: usize, cols: usize, panels: &mut [f32]) {
     let depth = rows.next_multiple_of(CHUNK);
     for (p, panel) in panels.chunks_exact_mut(S::COLS * depth).enumerate() {
         let first = p * S::COLS;

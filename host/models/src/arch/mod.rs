@@ -1,5 +1,16 @@
 //! Architectures, each written once over the op layer.
 
+mod cache;
+pub mod clip;
+pub mod cogvideox;
+pub mod cogvideox_vae;
+mod common;
+pub mod flux;
+pub mod kl_vae;
 pub mod t5;
+mod tiles;
 pub mod wan_dit;
 pub mod wan_vae;
+
+pub use cache::FeatureCache;
+pub use tiles::{Blend, Picture, Tile, tiles};

@@ -15,9 +15,7 @@ use crate::params::{T5Config, T5FeedForward};
 #[must_use]
 pub fn relative_buckets(tokens: usize, buckets: usize, max_distance: usize) -> Vec<u32> {
     let last = tokens.saturating_sub(1) as i64;
-    (-last..=last)
-        .map(|offset| bucket(offset, buckets / 2, max_distance))
-        .collect()
+    (-last..=last).map(|offset| bucket(offset, buckets / 2, max_distance)).collect()
 }
 
 fn bucket(offset: i64, half: usize, max_distance: usize) -> u32 {
@@ -28,8 +26,7 @@ fn bucket(offset: i64, half: usize, max_distance: usize) -> u32 {
         distance
     } else {
         // The reference computes this in f32; the rounding decides the bucket at the borders.
-        let ratio = (distance as f32 / exact as f32).ln()
-            / (max_distance as f32 / exact as f32).ln() as f32;
+        let ratio = (distance as f32 / exact as f32).ln() / (max_distance as f32 / exact as f32).ln() as f32;
         (exact + (ratio * (half - exact) as f32) as usize).min(half - 1)
     };
     (base + within) as u32
@@ -47,15 +44,8 @@ pub struct State<D> {
 ///
 /// # Errors
 /// If the budget is exceeded.
-pub fn start<B: Backend>(
-    ops: &mut Ops<B>,
-    rows: Tensor<B::Data>,
-    compute: DType,
-) -> Result<State<B::Data>, OpError> {
-    Ok(State {
-        hidden: ops.cast(rows, compute)?,
-        bias: None,
-    })
+pub fn start<B: Backend>(ops: &mut Ops<B>, rows: Tensor<B::Data>, compute: DType) -> Result<State<B::Data>, OpError> {
+    Ok(State { hidden: ops.cast(rows, compute)?, bias: None })
 }
 
 /// Block `index`. Keys beyond `visible` tokens are masked.
@@ -78,11 +68,7 @@ pub fn block<B: Backend>(
         state.bias = Some(ops.relative_bias(table, buckets)?);
     }
     let bias = state.bias.as_ref().map_or(Bias::None, Bias::Relative);
-    let n = ops.rms_norm(
-        &state.hidden,
-        weights.get(&name("0.layer_norm.weight"))?,
-        eps,
-    )?;
+    let n = ops.rms_norm(&state.hidden, weights.get(&name("0.layer_norm.weight"))?, eps)?;
     let mut project = |part: &str| {
         let weight = weights.get(&name(&format!("0.SelfAttention.{part}.weight")))?;
         ops.linear(&n, weight, None, Activation::None)
@@ -91,30 +77,15 @@ pub fn block<B: Backend>(
     drop(n);
     let attended = ops.attention(&q, &k, &v, config.num_heads, 1.0, visible, bias)?;
     drop((q, k, v));
-    let out = ops.linear(
-        &attended,
-        weights.get(&name("0.SelfAttention.o.weight"))?,
-        None,
-        Activation::None,
-    )?;
+    let out = ops.linear(&attended, weights.get(&name("0.SelfAttention.o.weight"))?, None, Activation::None)?;
     drop(attended);
     if config.bias_per_block {
         state.bias = None;
     }
     replace(&mut state.hidden, |hidden| ops.add_assign(hidden, &out))?;
     drop(out);
-    let n = ops.rms_norm(
-        &state.hidden,
-        weights.get(&name("1.layer_norm.weight"))?,
-        eps,
-    )?;
-    let out = feed_forward(
-        ops,
-        config,
-        &|part| name(&format!("1.DenseReluDense.{part}.weight")),
-        weights,
-        n,
-    )?;
+    let n = ops.rms_norm(&state.hidden, weights.get(&name("1.layer_norm.weight"))?, eps)?;
+    let out = feed_forward(ops, config, &|part| name(&format!("1.DenseReluDense.{part}.weight")), weights, n)?;
     replace(&mut state.hidden, |hidden| ops.add_assign(hidden, &out))
 }
 
@@ -172,8 +143,7 @@ mod tests {
     /// Offsets and buckets as the reference gives them for 32 buckets and distance 128.
     #[test]
     fn buckets_follow_the_reference() {
-        let check =
-            |offset: i64, expected: u32| assert_eq!(bucket(offset, 16, 128), expected, "{offset}");
+        let check = |offset: i64, expected: u32| assert_eq!(bucket(offset, 16, 128), expected, "{offset}");
         check(0, 0);
         check(-1, 1);
         check(1, 17);

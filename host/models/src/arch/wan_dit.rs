@@ -64,10 +64,7 @@ pub fn finish<B: Backend>(
     let rows = ops.weight_plus(table, Some(&both))?.reshaped(&[2, dim])?;
     drop(both);
     let (shift, scale) = (ops.view_rows(&rows, 0, 1)?, ops.view_rows(&rows, 1, 1)?);
-    let modulation = Some(Modulation {
-        shift: &shift,
-        scale: &scale,
-    });
+    let modulation = Some(Modulation { shift: &shift, scale: &scale });
     let n = ops.layer_norm(&hidden, None, config.eps as f32, modulation)?;
     drop((hidden, rows, shift, scale));
     let bias = weights.optional("proj_out.bias");

@@ -56,11 +56,7 @@ impl Drop for Charge {
 impl Charge {
     /// A charge of no bytes on a ledger of its own.
     pub(super) fn nothing() -> Self {
-        Self {
-            ledger: Ledger::default(),
-            class: ActClass::Activations,
-            bytes: 0,
-        }
+        Self { ledger: Ledger::default(), class: ActClass::Activations, bytes: 0 }
     }
 
     /// Moves the charge to another class, for a tensor that outlives its task.
@@ -108,11 +104,7 @@ impl Ledger {
             book.at_peak = book.live;
         }
         drop(book);
-        Ok(Charge {
-            ledger: self.clone(),
-            class,
-            bytes,
-        })
+        Ok(Charge { ledger: self.clone(), class, bytes })
     }
 
     /// Live bytes.
@@ -139,12 +131,7 @@ impl Ledger {
     #[must_use]
     pub fn end(&self, before: Bytes) -> ActMemory {
         let book = self.book();
-        ActMemory {
-            before,
-            peak: Bytes(book.peak),
-            after: Bytes(book.total()),
-            at_peak: book.at_peak.map(Bytes),
-        }
+        ActMemory { before, peak: Bytes(book.peak), after: Bytes(book.total()), at_peak: book.at_peak.map(Bytes) }
     }
 }
 
@@ -172,10 +159,7 @@ mod tests {
         let before = ledger.begin();
         drop(ledger.charge(30, ActClass::Workspace, "scratch").unwrap());
         let memory = ledger.end(before);
-        assert_eq!(
-            (memory.before, memory.peak, memory.after),
-            (Bytes(10), Bytes(40), Bytes(10))
-        );
+        assert_eq!((memory.before, memory.peak, memory.after), (Bytes(10), Bytes(40), Bytes(10)));
         assert_eq!(memory.at_peak[ActClass::Workspace as usize], Bytes(30));
         drop(kept);
     }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use loadline_core::{ActClass, DType};
 
 use super::{
-    Activation, Backend, Bias, Call, ConvSpec, KernelSet, Ledger, Modulation, Moves, OpError,
-    OpShape, Recording, Tensor, Weight,
+    Activation, Backend, Bias, Call, ConvSpec, KernelSet, Ledger, Modulation, Moves, OpError, OpShape, Recording,
+    Tensor, Weight,
 };
 
 /// The op layer over one backend, one kernel set and one ledger.
@@ -31,13 +31,7 @@ impl<B: Backend> Ops<B> {
     /// An op layer with an empty ledger.
     pub fn new(backend: B, kernels: Arc<dyn KernelSet>) -> Self {
         let (ledger, recording) = (Ledger::default(), Recording::default());
-        Self {
-            backend,
-            ledger,
-            kernels,
-            recording,
-            class: ActClass::Activations,
-        }
+        Self { backend, ledger, kernels, recording, class: ActClass::Activations }
     }
 
     /// Runs `body` with new tensors belonging to another class.
@@ -56,7 +50,7 @@ impl<B: Backend> Ops<B> {
     }
 
     /// Declares an operation and its output, charges both, runs it and gives the scratch back.
-    fn produce(
+    pub(super) fn produce(
         &mut self,
         what: &str,
         op: OpShape,
@@ -65,18 +59,10 @@ impl<B: Backend> Ops<B> {
         call: Call<'_, B::Data, B::Weight>,
     ) -> Out<B> {
         let bytes = dtype.bytes(shape.iter().product::<usize>() as u64);
-        let charge = self
-            .ledger
-            .charge(self.kernels.allocation(bytes.0), self.class, what)?;
+        let charge = self.ledger.charge(self.kernels.allocation(bytes.0), self.class, what)?;
         let data = self.spend(what, op, call)?;
-        let data =
-            data.ok_or_else(|| OpError::Backend(format!("{what}: the backend returned nothing")))?;
-        Ok(Tensor {
-            shape,
-            dtype,
-            data,
-            charge: Arc::new(charge),
-        })
+        let data = data.ok_or_else(|| OpError::Backend(format!("{what}: the backend returned nothing")))?;
+        Ok(Tensor { shape, dtype, data, charge: Arc::new(charge) })
     }
 
     /// Declares an operation without an output, charges its scratch, runs it and gives it back.
@@ -89,11 +75,7 @@ impl<B: Backend> Ops<B> {
         let scratch = self.kernels.scratch(&op);
         let charge = match scratch {
             0 => None,
-            bytes => Some(self.ledger.charge(
-                self.kernels.allocation(bytes),
-                ActClass::Workspace,
-                what,
-            )?),
+            bytes => Some(self.ledger.charge(self.kernels.allocation(bytes), ActClass::Workspace, what)?),
         };
         self.recording.add(&op);
         let result = self.backend.execute(call);
@@ -108,20 +90,12 @@ impl<B: Backend> Ops<B> {
     pub fn linear(&mut self, x: &T<B>, w: &W<B>, b: Option<&W<B>>, act: Activation) -> Out<B> {
         // Convolutions with one tap are linear layers; their trailing axes of one are dropped.
         let (n, k) = (w.shape[0], w.shape[1..].iter().product::<usize>());
-        require("linear", x.channels() == k, || {
-            format!("input has {} channels, weight {:?}", x.channels(), w.shape)
-        })?;
+        require("linear", x.channels() == k, || format!("input has {} channels, weight {:?}", x.channels(), w.shape))?;
         let mut shape = x.shape.clone();
         if let Some(last) = shape.last_mut() {
             *last = n;
         }
-        let op = OpShape::Linear {
-            m: x.rows(),
-            n,
-            k,
-            act: x.dtype,
-            weight: w.dtype,
-        };
+        let op = OpShape::Linear { m: x.rows(), n, k, act: x.dtype, weight: w.dtype };
         self.produce("linear", op, shape, x.dtype, Call::Linear { x, w, b, act })
     }
 
@@ -129,47 +103,20 @@ impl<B: Backend> Ops<B> {
     ///
     /// # Errors
     /// If the shapes do not fit, or the budget is exceeded.
-    pub fn conv(
-        &mut self,
-        x: &T<B>,
-        history: Option<&T<B>>,
-        w: &W<B>,
-        b: Option<&W<B>>,
-        spec: ConvSpec,
-    ) -> Out<B> {
-        let (input, kernel, cin) = conv_extent(x, history, w, spec)?;
-        let span = |i: usize, pad: usize| {
-            (input[i] + pad)
-                .checked_sub(kernel[i])
-                .map(|room| room / spec.stride[i] + 1)
-        };
+    pub fn conv(&mut self, x: &T<B>, history: Option<&T<B>>, w: &W<B>, b: Option<&W<B>>, spec: ConvSpec) -> Out<B> {
+        let (input, kernel, past) = conv_extent(x, history, w)?;
+        let cin = x.channels();
+        let span = |i: usize, pad: usize| (input[i] + pad).checked_sub(kernel[i]).map(|room| room / spec.stride[i] + 1);
         let [top, bottom, left, right] = spec.pad;
         let (Some(t), Some(h), Some(wd)) =
-            (span(0, 0), span(1, top + bottom), span(2, left + right))
+            (span(0, past + spec.pad_front), span(1, top + bottom), span(2, left + right))
         else {
-            return Err(OpError::Shape {
-                op: "conv",
-                detail: format!("kernel {kernel:?} is larger than {input:?}"),
-            });
+            return Err(OpError::Shape { op: "conv", detail: format!("kernel {kernel:?} is larger than {input:?}") });
         };
         let cout = w.shape[0];
-        let op = OpShape::Conv {
-            input,
-            output: [t, h, wd],
-            kernel,
-            cin,
-            cout,
-            act: x.dtype,
-            weight: w.dtype,
-        };
-        let call = Call::Conv {
-            x,
-            history,
-            w,
-            b,
-            spec,
-            output: [t, h, wd, cout],
-        };
+        let (output, act, weight) = ([t, h, wd], x.dtype, w.dtype);
+        let op = OpShape::Conv { input, history: past, spec, output, kernel, cin, cout, act, weight };
+        let call = Call::Conv { x, history, w, b, spec, output: [t, h, wd, cout] };
         self.produce("conv", op, vec![t, h, wd, cout], x.dtype, call)
     }
 
@@ -189,22 +136,8 @@ impl<B: Backend> Ops<B> {
         bias: Bias<'_, B::Data>,
     ) -> Out<B> {
         let dim = q.channels() / heads.max(1);
-        let op = OpShape::Attention {
-            queries: q.rows(),
-            keys: visible,
-            heads,
-            dim,
-            act: q.dtype,
-        };
-        let call = Call::Attention {
-            q,
-            k,
-            v,
-            heads,
-            scale,
-            visible,
-            bias,
-        };
+        let op = OpShape::Attention { queries: q.rows(), keys: k.rows(), heads, dim, act: q.dtype };
+        let call = Call::Attention { q, k, v, heads, scale, visible, bias };
         self.produce("attention", op, q.shape.clone(), q.dtype, call)
     }
 
@@ -219,19 +152,8 @@ impl<B: Backend> Ops<B> {
         eps: f32,
         modulation: Option<Modulation<'_, B::Data>>,
     ) -> Out<B> {
-        let call = Call::LayerNorm {
-            x,
-            affine,
-            eps,
-            modulation,
-        };
-        self.produce(
-            "layer-norm",
-            pointwise(x, 2, 8),
-            x.shape.clone(),
-            x.dtype,
-            call,
-        )
+        let call = Call::LayerNorm { x, affine, eps, modulation };
+        self.produce("layer-norm", row_norm(x), x.shape.clone(), x.dtype, call)
     }
 
     /// Root-mean-square norm into a new tensor.
@@ -239,13 +161,7 @@ impl<B: Backend> Ops<B> {
     /// # Errors
     /// If the budget is exceeded.
     pub fn rms_norm(&mut self, x: &T<B>, w: &W<B>, eps: f32) -> Out<B> {
-        self.produce(
-            "rms-norm",
-            pointwise(x, 2, 4),
-            x.shape.clone(),
-            x.dtype,
-            Call::RmsNorm { x, w, eps },
-        )
+        self.produce("rms-norm", pointwise(x, 2, 4), x.shape.clone(), x.dtype, Call::RmsNorm { x, w, eps })
     }
 
     /// Root-mean-square norm in place.
@@ -254,15 +170,7 @@ impl<B: Backend> Ops<B> {
     /// If the backend fails.
     pub fn rms_norm_assign(&mut self, x: T<B>, w: &W<B>, eps: f32) -> Out<B> {
         let op = pointwise(&x, 2, 4);
-        self.spend(
-            "rms-norm",
-            op,
-            Call::RmsNormAssign {
-                x: unique(&x),
-                w,
-                eps,
-            },
-        )?;
+        self.spend("rms-norm", op, Call::RmsNormAssign { x: unique(&x), w, eps })?;
         Ok(x)
     }
 
@@ -271,13 +179,7 @@ impl<B: Backend> Ops<B> {
     /// # Errors
     /// If the budget is exceeded.
     pub fn channel_norm(&mut self, x: &T<B>, gamma: &W<B>, silu: bool) -> Out<B> {
-        self.produce(
-            "channel-norm",
-            pointwise(x, 2, 8),
-            x.shape.clone(),
-            x.dtype,
-            Call::ChannelNorm { x, gamma, silu },
-        )
+        self.produce("channel-norm", row_norm(x), x.shape.clone(), x.dtype, Call::ChannelNorm { x, gamma, silu })
     }
 
     /// The VAE's norm over channels in place.
@@ -285,16 +187,8 @@ impl<B: Backend> Ops<B> {
     /// # Errors
     /// If the backend fails.
     pub fn channel_norm_assign(&mut self, x: T<B>, gamma: &W<B>, silu: bool) -> Out<B> {
-        let op = pointwise(&x, 2, 8);
-        self.spend(
-            "channel-norm",
-            op,
-            Call::ChannelNormAssign {
-                x: unique(&x),
-                gamma,
-                silu,
-            },
-        )?;
+        let op = row_norm(&x);
+        self.spend("channel-norm", op, Call::ChannelNormAssign { x: unique(&x), gamma, silu })?;
         Ok(x)
     }
 
@@ -302,30 +196,10 @@ impl<B: Backend> Ops<B> {
     ///
     /// # Errors
     /// If the budget is exceeded.
-    pub fn group_norm(
-        &mut self,
-        x: &T<B>,
-        w: &W<B>,
-        b: &W<B>,
-        groups: usize,
-        eps: f32,
-        silu: bool,
-    ) -> Out<B> {
-        let call = Call::GroupNorm {
-            x,
-            w,
-            b,
-            groups,
-            eps,
-            silu,
-        };
-        self.produce(
-            "group-norm",
-            pointwise(x, 3, 8),
-            x.shape.clone(),
-            x.dtype,
-            call,
-        )
+    pub fn group_norm(&mut self, x: &T<B>, w: &W<B>, b: &W<B>, groups: usize, eps: f32, silu: bool) -> Out<B> {
+        let call = Call::GroupNorm { x, w, b, groups, eps, silu };
+        let op = OpShape::GroupNorm { positions: x.rows(), channels: x.channels(), groups, act: x.dtype };
+        self.produce("group-norm", op, x.shape.clone(), x.dtype, call)
     }
 
     /// `x + y`, written over `x`.
@@ -346,15 +220,7 @@ impl<B: Backend> Ops<B> {
     pub fn gated_add_assign(&mut self, x: T<B>, y: &T<B>, gate: &T<B>) -> Out<B> {
         same_elements("gated-add", &x, y)?;
         let op = pointwise(&x, 3, 2);
-        self.spend(
-            "gated-add",
-            op,
-            Call::GatedAddAssign {
-                x: unique(&x),
-                y,
-                gate,
-            },
-        )?;
+        self.spend("gated-add", op, Call::GatedAddAssign { x: unique(&x), y, gate })?;
         Ok(x)
     }
 
@@ -375,11 +241,7 @@ impl<B: Backend> Ops<B> {
     /// If the backend fails.
     pub fn activate_assign(&mut self, x: T<B>, act: Activation) -> Out<B> {
         let op = pointwise(&x, 2, 8);
-        self.spend(
-            "activation",
-            op,
-            Call::ActivateAssign { x: unique(&x), act },
-        )?;
+        self.spend("activation", op, Call::ActivateAssign { x: unique(&x), act })?;
         Ok(x)
     }
 
@@ -389,19 +251,9 @@ impl<B: Backend> Ops<B> {
     /// If the number of values is not the number of channels.
     pub fn channel_affine_assign(&mut self, x: T<B>, mul: &[f32], add: &[f32]) -> Out<B> {
         let fits = mul.len() == x.channels() && add.len() == mul.len();
-        require("channel-affine", fits, || {
-            format!("{} values for {} channels", mul.len(), x.channels())
-        })?;
+        require("channel-affine", fits, || format!("{} values for {} channels", mul.len(), x.channels()))?;
         let op = pointwise(&x, 2, 2);
-        self.spend(
-            "channel-affine",
-            op,
-            Call::ChannelAffineAssign {
-                x: unique(&x),
-                mul,
-                add,
-            },
-        )?;
+        self.spend("channel-affine", op, Call::ChannelAffineAssign { x: unique(&x), mul, add })?;
         Ok(x)
     }
 
@@ -411,15 +263,7 @@ impl<B: Backend> Ops<B> {
     /// If the backend fails.
     pub fn clamp_assign(&mut self, x: T<B>, low: f32, high: f32) -> Out<B> {
         let op = pointwise(&x, 2, 2);
-        self.spend(
-            "clamp",
-            op,
-            Call::ClampAssign {
-                x: unique(&x),
-                low,
-                high,
-            },
-        )?;
+        self.spend("clamp", op, Call::ClampAssign { x: unique(&x), low, high })?;
         Ok(x)
     }
 
@@ -430,23 +274,9 @@ impl<B: Backend> Ops<B> {
     pub fn rope_assign(&mut self, x: T<B>, cos: &T<B>, sin: &T<B>, heads: usize) -> Out<B> {
         let half = x.channels() / heads.max(1) / 2;
         let fits = cos.shape == [x.rows(), half] && sin.shape == cos.shape;
-        require("rope", fits, || {
-            format!(
-                "tables {:?} for {:?} with {heads} heads",
-                cos.shape, x.shape
-            )
-        })?;
+        require("rope", fits, || format!("tables {:?} for {:?} with {heads} heads", cos.shape, x.shape))?;
         let op = pointwise(&x, 2, 3);
-        self.spend(
-            "rope",
-            op,
-            Call::RopeAssign {
-                x: unique(&x),
-                cos,
-                sin,
-                heads,
-            },
-        )?;
+        self.spend("rope", op, Call::RopeAssign { x: unique(&x), cos, sin, heads })?;
         Ok(x)
     }
 
@@ -456,17 +286,10 @@ impl<B: Backend> Ops<B> {
     /// If there is no term, a term is not f32, or the sizes differ.
     pub fn combine(&mut self, terms: &[(f32, &T<B>)]) -> Out<B> {
         let Some((_, first)) = terms.first() else {
-            return Err(OpError::Shape {
-                op: "combine",
-                detail: "no terms".into(),
-            });
+            return Err(OpError::Shape { op: "combine", detail: "no terms".into() });
         };
-        let fits = terms
-            .iter()
-            .all(|(_, t)| t.elements() == first.elements() && t.dtype == DType::F32);
-        require("combine", fits, || {
-            "terms differ in size or are not f32".into()
-        })?;
+        let fits = terms.iter().all(|(_, t)| t.elements() == first.elements() && t.dtype == DType::F32);
+        require("combine", fits, || "terms differ in size or are not f32".into())?;
         let n = terms.len() as u64;
         self.produce(
             "combine",
@@ -483,13 +306,7 @@ impl<B: Backend> Ops<B> {
     /// If `x` is not `[t,h,w,c]`, or the budget is exceeded.
     pub fn upsample(&mut self, x: &T<B>) -> Out<B> {
         let [t, h, w, c] = four("upsample", x)?;
-        self.produce(
-            "upsample",
-            pointwise(x, 5, 0),
-            vec![t, 2 * h, 2 * w, c],
-            x.dtype,
-            Call::Upsample { x },
-        )
+        self.produce("upsample", pointwise(x, 5, 0), vec![t, 2 * h, 2 * w, c], x.dtype, Call::Upsample { x })
     }
 
     /// `x` seen as `view` with its axes reordered, as a dense tensor.
@@ -498,17 +315,9 @@ impl<B: Backend> Ops<B> {
     /// If `view` has other elements than `x`, or the budget is exceeded.
     pub fn permute(&mut self, x: &T<B>, view: &[usize], axes: &[usize]) -> Out<B> {
         let fits = view.iter().product::<usize>() == x.elements() && view.len() == axes.len();
-        require("permute", fits, || {
-            format!("{:?} as {view:?} by {axes:?}", x.shape)
-        })?;
+        require("permute", fits, || format!("{:?} as {view:?} by {axes:?}", x.shape))?;
         let shape = axes.iter().map(|a| view[*a]).collect();
-        self.produce(
-            "permute",
-            pointwise(x, 2, 0),
-            shape,
-            x.dtype,
-            Call::Permute { x, view, axes },
-        )
+        self.produce("permute", pointwise(x, 2, 0), shape, x.dtype, Call::Permute { x, view, axes })
     }
 
     /// `x` in another element type; a shared handle where the type is the same.
@@ -519,13 +328,7 @@ impl<B: Backend> Ops<B> {
         if x.dtype == dtype {
             return Ok(x);
         }
-        self.produce(
-            "cast",
-            pointwise(&x, 2, 0),
-            x.shape.clone(),
-            dtype,
-            Call::Cast { x: &x, dtype },
-        )
+        self.produce("cast", pointwise(&x, 2, 0), x.shape.clone(), dtype, Call::Cast { x: &x, dtype })
     }
 
     /// A copy of rows `start..start + len` of the slowest axis.
@@ -534,20 +337,11 @@ impl<B: Backend> Ops<B> {
     /// If the rows are not there, or the budget is exceeded.
     pub fn rows(&mut self, x: &T<B>, start: usize, len: usize) -> Out<B> {
         let have = x.shape.first().copied().unwrap_or(0);
-        require("rows", start + len <= have, || {
-            format!("rows {start}..{} of {have}", start + len)
-        })?;
+        require("rows", start + len <= have, || format!("rows {start}..{} of {have}", start + len))?;
         let mut shape = x.shape.clone();
         shape[0] = len;
         let bytes = x.dtype.bytes(shape.iter().product::<usize>() as u64).0;
-        let op = OpShape::Elementwise {
-            moves: Moves {
-                read: bytes,
-                written: bytes,
-                flops: 0,
-            },
-            act: x.dtype,
-        };
+        let op = OpShape::Elementwise { moves: Moves { read: bytes, written: bytes, flops: 0 }, act: x.dtype };
         self.produce("rows", op, shape, x.dtype, Call::Rows { x, start, len })
     }
 
@@ -557,19 +351,12 @@ impl<B: Backend> Ops<B> {
     /// If the rows are not there.
     pub fn view_rows(&self, x: &T<B>, start: usize, len: usize) -> Out<B> {
         let have = x.shape.first().copied().unwrap_or(0);
-        require("view", start + len <= have, || {
-            format!("rows {start}..{} of {have}", start + len)
-        })?;
+        require("view", start + len <= have, || format!("rows {start}..{} of {have}", start + len))?;
         let row = x.elements() / have.max(1);
         let mut shape = x.shape.clone();
         shape[0] = len;
         let data = self.backend.view(&x.data, start * row, len * row)?;
-        Ok(Tensor {
-            shape,
-            dtype: x.dtype,
-            data,
-            charge: Arc::clone(&x.charge),
-        })
+        Ok(Tensor { shape, dtype: x.dtype, data, charge: Arc::clone(&x.charge) })
     }
 
     /// `x` with zero rows appended; a shared handle where it already has `rows`.
@@ -578,30 +365,15 @@ impl<B: Backend> Ops<B> {
     /// If `x` has more rows, or the budget is exceeded.
     pub fn pad_rows(&mut self, x: T<B>, rows: usize) -> Out<B> {
         let have = x.shape.first().copied().unwrap_or(0);
-        require("pad-rows", have <= rows, || {
-            format!("{have} rows are more than {rows}")
-        })?;
+        require("pad-rows", have <= rows, || format!("{have} rows are more than {rows}"))?;
         if have == rows {
             return Ok(x);
         }
         let mut shape = x.shape.clone();
         shape[0] = rows;
         let written = x.dtype.bytes(shape.iter().product::<usize>() as u64).0;
-        let op = OpShape::Elementwise {
-            moves: Moves {
-                read: written,
-                written,
-                flops: 0,
-            },
-            act: x.dtype,
-        };
-        self.produce(
-            "pad-rows",
-            op,
-            shape,
-            x.dtype,
-            Call::PadRows { x: &x, rows },
-        )
+        let op = OpShape::Elementwise { moves: Moves { read: written, written, flops: 0 }, act: x.dtype };
+        self.produce("pad-rows", op, shape, x.dtype, Call::PadRows { x: &x, rows })
     }
 
     /// The relative bias of every head for each offset's bucket, `[heads, offsets]`.
@@ -613,21 +385,8 @@ impl<B: Backend> Ops<B> {
         require("relative-bias", fits, || format!("table {:?}", w.shape))?;
         let shape = vec![w.shape[1], buckets.len()];
         let written = DType::F32.bytes((shape[0] * shape[1]) as u64).0;
-        let op = OpShape::Elementwise {
-            moves: Moves {
-                read: written,
-                written,
-                flops: 0,
-            },
-            act: DType::F32,
-        };
-        self.produce(
-            "relative-bias",
-            op,
-            shape,
-            DType::F32,
-            Call::RelativeBias { w, buckets },
-        )
+        let op = OpShape::Elementwise { moves: Moves { read: written, written, flops: 0 }, act: DType::F32 };
+        self.produce("relative-bias", op, shape, DType::F32, Call::RelativeBias { w, buckets })
     }
 
     /// Every channel `times` times in a row.
@@ -637,13 +396,7 @@ impl<B: Backend> Ops<B> {
     pub fn repeat_channels(&mut self, x: &T<B>, times: usize) -> Out<B> {
         let shape = with_channels(x, x.channels() * times);
         let op = pointwise(x, times as u64 + 1, 0);
-        self.produce(
-            "repeat-channels",
-            op,
-            shape,
-            x.dtype,
-            Call::RepeatChannels { x, times },
-        )
+        self.produce("repeat-channels", op, shape, x.dtype, Call::RepeatChannels { x, times })
     }
 
     /// The mean of every `group` neighbouring channels.
@@ -652,17 +405,9 @@ impl<B: Backend> Ops<B> {
     /// If the channels cannot be grouped so, or the budget is exceeded.
     pub fn mean_channels(&mut self, x: &T<B>, group: usize) -> Out<B> {
         let fits = group > 0 && x.channels().is_multiple_of(group);
-        require("mean-channels", fits, || {
-            format!("{} channels in groups of {group}", x.channels())
-        })?;
+        require("mean-channels", fits, || format!("{} channels in groups of {group}", x.channels()))?;
         let shape = with_channels(x, x.channels() / group);
-        self.produce(
-            "mean-channels",
-            pointwise(x, 2, 1),
-            shape,
-            x.dtype,
-            Call::MeanChannels { x, group },
-        )
+        self.produce("mean-channels", pointwise(x, 2, 1), shape, x.dtype, Call::MeanChannels { x, group })
     }
 
     /// A copy of a part of `[t, h, w, c]`.
@@ -682,22 +427,12 @@ impl<B: Backend> Ops<B> {
     /// Moves a tensor to another class, for one that outlives its task; it must not be shared.
     #[must_use]
     pub fn keep_as(&self, x: T<B>, class: ActClass) -> T<B> {
-        let Tensor {
-            shape,
-            dtype,
-            data,
-            charge,
-        } = x;
+        let Tensor { shape, dtype, data, charge } = x;
         let charge = match Arc::try_unwrap(charge) {
             Ok(charge) => Arc::new(charge.reclassified(class)),
             Err(shared) => shared,
         };
-        Tensor {
-            shape,
-            dtype,
-            data,
-            charge,
-        }
+        Tensor { shape, dtype, data, charge }
     }
 
     /// Tensors one after the other along the slowest axis.
@@ -705,26 +440,12 @@ impl<B: Backend> Ops<B> {
     /// # Errors
     /// If there are none or their other axes differ, or the budget is exceeded.
     pub fn concat(&mut self, parts: &[&T<B>]) -> Out<B> {
-        let fits = parts
-            .windows(2)
-            .all(|p| p[0].shape[1..] == p[1].shape[1..] && p[0].dtype == p[1].dtype);
-        require("concat", fits && !parts.is_empty(), || {
-            "parts differ in shape or type".into()
-        })?;
+        let fits = parts.windows(2).all(|p| p[0].shape[1..] == p[1].shape[1..] && p[0].dtype == p[1].dtype);
+        require("concat", fits && !parts.is_empty(), || "parts differ in shape or type".into())?;
         let mut shape = parts[0].shape.clone();
         shape[0] = parts.iter().map(|p| p.shape[0]).sum();
-        let bytes = parts[0]
-            .dtype
-            .bytes(shape.iter().product::<usize>() as u64)
-            .0;
-        let op = OpShape::Elementwise {
-            moves: Moves {
-                read: bytes,
-                written: bytes,
-                flops: 0,
-            },
-            act: parts[0].dtype,
-        };
+        let bytes = parts[0].dtype.bytes(shape.iter().product::<usize>() as u64).0;
+        let op = OpShape::Elementwise { moves: Moves { read: bytes, written: bytes, flops: 0 }, act: parts[0].dtype };
         self.produce("concat", op, shape, parts[0].dtype, Call::Concat { parts })
     }
 
@@ -735,52 +456,20 @@ impl<B: Backend> Ops<B> {
     pub fn weight_plus(&mut self, w: &W<B>, add: Option<&T<B>>) -> Out<B> {
         let n = w.shape.iter().product::<usize>();
         let fits = add.is_none_or(|a| a.elements() == n && a.dtype == DType::F32);
-        require("weight-plus", fits, || {
-            format!("{:?} plus {:?}", w.shape, add.map(|a| &a.shape))
-        })?;
+        require("weight-plus", fits, || format!("{:?} plus {:?}", w.shape, add.map(|a| &a.shape)))?;
         let bytes = DType::F32.bytes(n as u64).0;
-        let op = OpShape::Elementwise {
-            moves: Moves {
-                read: 2 * bytes,
-                written: bytes,
-                flops: 0,
-            },
-            act: DType::F32,
-        };
-        self.produce(
-            "weight-plus",
-            op,
-            w.shape.clone(),
-            DType::F32,
-            Call::WeightPlus { w, add },
-        )
+        let op = OpShape::Elementwise { moves: Moves { read: 2 * bytes, written: bytes, flops: 0 }, act: DType::F32 };
+        self.produce("weight-plus", op, w.shape.clone(), DType::F32, Call::WeightPlus { w, add })
     }
 
     /// An f32 tensor whose values the host writes.
     ///
     /// # Errors
     /// If `fill` fails, or the budget is exceeded.
-    pub fn filled(
-        &mut self,
-        shape: &[usize],
-        fill: &mut dyn FnMut(&mut [f32]) -> Result<(), String>,
-    ) -> Out<B> {
+    pub fn filled(&mut self, shape: &[usize], fill: &mut dyn FnMut(&mut [f32]) -> Result<(), String>) -> Out<B> {
         let bytes = DType::F32.bytes(shape.iter().product::<usize>() as u64).0;
-        let op = OpShape::Elementwise {
-            moves: Moves {
-                read: 0,
-                written: bytes,
-                flops: 0,
-            },
-            act: DType::F32,
-        };
-        self.produce(
-            "filled",
-            op,
-            shape.to_vec(),
-            DType::F32,
-            Call::Filled { shape, fill },
-        )
+        let op = OpShape::Elementwise { moves: Moves { read: 0, written: bytes, flops: 0 }, act: DType::F32 };
+        self.produce("filled", op, shape.to_vec(), DType::F32, Call::Filled { shape, fill })
     }
 
     /// Zeros of `x`'s type: `rows` rows of its slowest axis.
@@ -803,8 +492,7 @@ impl<B: Backend> Ops<B> {
     /// If the backend fails.
     pub fn to_host(&mut self, x: &T<B>, sink: &mut dyn FnMut(&[f32])) -> Result<(), OpError> {
         self.recording.to_host += DType::F32.bytes(x.elements() as u64).0;
-        self.spend("to-host", pointwise(x, 1, 0), Call::ToHost { x, sink })
-            .map(|_| ())
+        self.spend("to-host", pointwise(x, 1, 0), Call::ToHost { x, sink }).map(|_| ())
     }
 }
 
@@ -814,15 +502,8 @@ fn unique<D: Clone>(x: &Tensor<D>) -> &Tensor<D> {
     x
 }
 
-fn require(op: &'static str, holds: bool, detail: impl FnOnce() -> String) -> Result<(), OpError> {
-    if holds {
-        Ok(())
-    } else {
-        Err(OpError::Shape {
-            op,
-            detail: detail(),
-        })
-    }
+pub(super) fn require(op: &'static str, holds: bool, detail: impl FnOnce() -> String) -> Result<(), OpError> {
+    if holds { Ok(()) } else { Err(OpError::Shape { op, detail: detail() }) }
 }
 
 fn with_channels<D: Clone>(x: &Tensor<D>, channels: usize) -> Vec<usize> {
@@ -834,66 +515,46 @@ fn with_channels<D: Clone>(x: &Tensor<D>, channels: usize) -> Vec<usize> {
 }
 
 fn same_elements<D: Clone>(op: &'static str, x: &Tensor<D>, y: &Tensor<D>) -> Result<(), OpError> {
-    require(
-        op,
-        x.elements() == y.elements() && x.dtype == y.dtype,
-        || format!("{:?} {} and {:?} {}", x.shape, x.dtype, y.shape, y.dtype),
-    )
+    require(op, x.elements() == y.elements() && x.dtype == y.dtype, || {
+        format!("{:?} {} and {:?} {}", x.shape, x.dtype, y.shape, y.dtype)
+    })
 }
 
-fn four<D: Clone>(op: &'static str, x: &Tensor<D>) -> Result<[usize; 4], OpError> {
-    <[usize; 4]>::try_from(x.shape.as_slice()).map_err(|_| OpError::Shape {
-        op,
-        detail: format!("{:?} is not [frames, height, width, channels]", x.shape),
-    })
+pub(super) fn four<D: Clone>(op: &'static str, x: &Tensor<D>) -> Result<[usize; 4], OpError> {
+    <[usize; 4]>::try_from(x.shape.as_slice())
+        .map_err(|_| OpError::Shape { op, detail: format!("{:?} is not [frames, height, width, channels]", x.shape) })
 }
 
 /// An operation that passes over `x` `streams` times (reads and writes) with `flops` per element.
 fn pointwise<D: Clone>(x: &Tensor<D>, streams: u64, flops: u64) -> OpShape {
     let bytes = x.dtype.bytes(x.elements() as u64).0;
-    let moves = Moves {
-        read: bytes * (streams - 1),
-        written: bytes,
-        flops: flops * x.elements() as u64,
-    };
-    OpShape::Elementwise {
-        moves,
-        act: x.dtype,
-    }
+    let moves = Moves { read: bytes * (streams - 1), written: bytes, flops: flops * x.elements() as u64 };
+    OpShape::Elementwise { moves, act: x.dtype }
+}
+
+fn row_norm<D: Clone>(x: &Tensor<D>) -> OpShape {
+    OpShape::RowNorm { rows: x.rows(), channels: x.channels(), act: x.dtype }
 }
 
 type Extent = ([usize; 3], [usize; 3], usize);
 
-fn conv_extent<D: Clone, W>(
-    x: &Tensor<D>,
-    history: Option<&Tensor<D>>,
-    w: &Weight<W>,
-    spec: ConvSpec,
-) -> Result<Extent, OpError> {
+fn conv_extent<D: Clone, W>(x: &Tensor<D>, history: Option<&Tensor<D>>, w: &Weight<W>) -> Result<Extent, OpError> {
     let [t, h, wd, c] = four("conv", x)?;
     let kernel = match w.shape.as_slice() {
         [_, _, kt, kh, kw] => [*kt, *kh, *kw],
         [_, _, kh, kw] => [1, *kh, *kw],
         _ => {
-            return Err(OpError::Shape {
-                op: "conv",
-                detail: format!("weight {:?} has no taps", w.shape),
-            });
+            return Err(OpError::Shape { op: "conv", detail: format!("weight {:?} has no taps", w.shape) });
         }
     };
     let past = match history {
         Some(past) => {
-            let fits =
-                past.shape.len() == 4 && past.shape[1..] == x.shape[1..] && past.dtype == x.dtype;
-            require("conv", fits, || {
-                format!("history {:?} for {:?}", past.shape, x.shape)
-            })?;
+            let fits = past.shape.len() == 4 && past.shape[1..] == x.shape[1..] && past.dtype == x.dtype;
+            require("conv", fits, || format!("history {:?} for {:?}", past.shape, x.shape))?;
             past.shape[0]
         }
         None => 0,
     };
-    require("conv", w.shape[1] == c, || {
-        format!("input has {c} channels, weight {:?}", w.shape)
-    })?;
-    Ok(([t + past + spec.pad_front, h, wd], kernel, c))
+    require("conv", w.shape[1] == c, || format!("input has {c} channels, weight {:?}", w.shape))?;
+    Ok(([t, h, wd], kernel, past))
 }

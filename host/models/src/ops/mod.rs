@@ -14,10 +14,11 @@ mod call;
 mod kernel_set;
 mod ledger;
 mod methods;
+mod mixed;
 mod shape;
 mod symbolic;
 
-pub use call::{Activation, Bias, Call, ConvSpec, Modulation};
+pub use call::{Activation, Bias, Call, ConvSpec, Modulation, Spatial};
 pub use kernel_set::{KernelSet, StreamedCuda};
 pub use ledger::{Charge, Ledger, OverBudget};
 pub use methods::Ops;
@@ -68,10 +69,7 @@ pub trait Backend {
     ///
     /// # Errors
     /// If the device fails; running out of budget was ruled out before.
-    fn execute(
-        &mut self,
-        call: Call<'_, Self::Data, Self::Weight>,
-    ) -> Result<Option<Self::Data>, OpError>;
+    fn execute(&mut self, call: Call<'_, Self::Data, Self::Weight>) -> Result<Option<Self::Data>, OpError>;
 
     /// Elements `start..start + len` of dense data, shared with it.
     ///
@@ -118,10 +116,7 @@ impl<D: Clone> Tensor<D> {
     pub fn reshaped(mut self, shape: &[usize]) -> Result<Self, OpError> {
         if shape.iter().product::<usize>() != self.elements() {
             let detail = format!("{:?} has other elements than {shape:?}", self.shape);
-            return Err(OpError::Shape {
-                op: "reshape",
-                detail,
-            });
+            return Err(OpError::Shape { op: "reshape", detail });
         }
         self.shape = shape.to_vec();
         Ok(self)
@@ -130,12 +125,7 @@ impl<D: Clone> Tensor<D> {
     /// A stand-in without elements, for moving a tensor out of a structure for a moment. It shares no
     /// charge, so the moved tensor stays unique.
     pub(crate) fn hollow(&self) -> Self {
-        Self {
-            shape: vec![0],
-            dtype: self.dtype,
-            data: self.data.clone(),
-            charge: Arc::new(Charge::nothing()),
-        }
+        Self { shape: vec![0], dtype: self.dtype, data: self.data.clone(), charge: Arc::new(Charge::nothing()) }
     }
 
     /// Whether nobody else holds the tensor, so that it may be written in place.
@@ -171,10 +161,7 @@ impl<W> BlockWeights<W> {
     /// # Errors
     /// If the block has no such tensor.
     pub fn get(&self, name: &str) -> Result<&Weight<W>, OpError> {
-        self.optional(name).ok_or_else(|| OpError::MissingTensor {
-            block: self.name.clone(),
-            tensor: name.to_owned(),
-        })
+        self.optional(name).ok_or_else(|| OpError::MissingTensor { block: self.name.clone(), tensor: name.to_owned() })
     }
 
     /// The weight of that full name, if the block has it.

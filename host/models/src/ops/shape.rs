@@ -2,6 +2,8 @@
 
 use loadline_core::{DType, OpCost, OpKind};
 
+use super::ConvSpec;
+
 /// How an elementwise operation moves data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Moves {
@@ -31,8 +33,12 @@ pub enum OpShape {
     },
     /// Convolution over `[frames, height, width, channels]`.
     Conv {
-        /// Input frames, history and padding in front included, height and width.
+        /// Input frames, height and width.
         input: [usize; 3],
+        /// Frames remembered from before the input.
+        history: usize,
+        /// How it walks.
+        spec: ConvSpec,
         /// Output frames, height and width.
         output: [usize; 3],
         /// Taps in time, height and width.
@@ -59,7 +65,27 @@ pub enum OpShape {
         /// Type of input and output.
         act: DType,
     },
-    /// Anything bound by memory.
+    /// A norm over rows of channels.
+    RowNorm {
+        /// Rows.
+        rows: usize,
+        /// Channels.
+        channels: usize,
+        /// The type.
+        act: DType,
+    },
+    /// A norm over groups of channels of all positions.
+    GroupNorm {
+        /// Positions: frames times height times width.
+        positions: usize,
+        /// Channels.
+        channels: usize,
+        /// Groups.
+        groups: usize,
+        /// The type.
+        act: DType,
+    },
+    /// Anything else that is bound by memory.
     Elementwise {
         /// What is moved.
         moves: Moves,
@@ -73,80 +99,41 @@ impl OpShape {
     #[must_use]
     pub fn cost(&self) -> OpCost {
         let (kind, dtype, flops, bytes) = match *self {
-            Self::Linear {
-                m,
-                n,
-                k,
-                act,
-                weight,
-            } => {
+            Self::Linear { m, n, k, act, weight } => {
                 let bytes = size(m * k + m * n, act) + size(n * k, weight);
-                (
-                    OpKind::Linear,
-                    arithmetic(act),
-                    2 * wide(m) * wide(n) * wide(k),
-                    bytes,
-                )
+                (OpKind::Linear, arithmetic(act), product([2, m, n, k]), bytes)
             }
-            Self::Conv {
-                input,
-                output,
-                kernel,
-                cin,
-                cout,
-                act,
-                weight,
-            } => {
+            Self::Conv { input, history, spec, output, kernel, cin, cout, act, weight } => {
+                let input = [input[0] + history + spec.pad_front, input[1], input[2]];
                 let taps = volume(kernel) * cin * cout;
-                let bytes =
-                    size(volume(input) * cin + volume(output) * cout, act) + size(taps, weight);
-                (
-                    OpKind::Conv,
-                    arithmetic(act),
-                    2 * wide(volume(output)) * wide(taps),
-                    bytes,
-                )
+                let bytes = size(volume(input) * cin + volume(output) * cout, act) + size(taps, weight);
+                (OpKind::Conv, arithmetic(act), product([2, volume(output), taps, 1]), bytes)
             }
-            Self::Attention {
-                queries,
-                keys,
-                heads,
-                dim,
-                act,
-            } => {
+            Self::Attention { queries, keys, heads, dim, act } => {
                 let width = heads * dim;
-                let flops = 4 * wide(queries) * wide(keys) * wide(width);
-                (
-                    OpKind::Attention,
-                    act,
-                    flops,
-                    size(2 * (queries + keys) * width, act),
-                )
+                (OpKind::Attention, act, product([4, queries, keys, width]), size(2 * (queries + keys) * width, act))
             }
-            Self::Elementwise { moves, act } => (
-                OpKind::Elementwise,
-                act,
-                moves.flops,
-                moves.read + moves.written,
-            ),
+            Self::RowNorm { rows, channels, act } => {
+                (OpKind::Elementwise, act, 8 * wide(rows * channels), 2 * size(rows * channels, act))
+            }
+            Self::GroupNorm { positions, channels, act, .. } => {
+                (OpKind::Elementwise, act, 8 * wide(positions * channels), 3 * size(positions * channels, act))
+            }
+            Self::Elementwise { moves, act } => (OpKind::Elementwise, act, moves.flops, moves.read + moves.written),
         };
-        OpCost {
-            kind,
-            dtype,
-            count: 1,
-            flops,
-            bytes,
-        }
+        OpCost { kind, dtype, count: 1, flops, bytes }
     }
 }
 
 /// Matrix units run in the activations' type; narrower weights are widened on their way.
 fn arithmetic(act: DType) -> DType {
-    if act == DType::F32 {
-        DType::F32
-    } else {
-        DType::Bf16
-    }
+    if act == DType::F32 { DType::F32 } else { DType::Bf16 }
+}
+
+/// A product that saturates: the attention of an absurd request has more operations than 64 bits count, and too many to
+/// count is a safe way to be wrong.
+fn product(factors: [usize; 4]) -> u64 {
+    factors.into_iter().fold(1, |product: u64, factor| product.saturating_mul(wide(factor)))
 }
 
 fn volume(extent: [usize; 3]) -> usize {

@@ -39,15 +39,11 @@ impl Recording {
         if cost.kind == OpKind::Elementwise && cost.bytes == 0 {
             return;
         }
-        match self
-            .ops
-            .iter_mut()
-            .find(|o| o.kind == cost.kind && o.dtype == cost.dtype)
-        {
+        match self.ops.iter_mut().find(|o| o.kind == cost.kind && o.dtype == cost.dtype) {
             Some(sum) => {
                 sum.count += 1;
-                sum.flops += cost.flops;
-                sum.bytes += cost.bytes;
+                sum.flops = sum.flops.saturating_add(cost.flops);
+                sum.bytes = sum.bytes.saturating_add(cost.bytes);
             }
             None => self.ops.push(cost),
         }
@@ -55,11 +51,7 @@ impl Recording {
 
     /// Everything recorded, in a fixed order; the recording is empty afterwards.
     pub fn take(&mut self) -> (Vec<OpCost>, Bytes, Bytes) {
-        let Self {
-            mut ops,
-            to_host,
-            gathered,
-        } = std::mem::take(self);
+        let Self { mut ops, to_host, gathered } = std::mem::take(self);
         ops.sort_by_key(|o| (o.kind, o.dtype));
         (ops, Bytes(to_host), Bytes(gathered))
     }

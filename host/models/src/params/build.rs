@@ -29,14 +29,7 @@ impl Tensors {
 
     /// A list in which tensors with one of `keep_f32` as a part of their dotted name stay in f32.
     pub(crate) fn keeping(class: &'static str, keep_f32: &'static [&'static str]) -> Self {
-        Self {
-            class,
-            keep_f32,
-            list: Vec::new(),
-            path: String::new(),
-            elements: 0,
-            error: None,
-        }
+        Self { class, keep_f32, list: Vec::new(), path: String::new(), elements: 0, error: None }
     }
 
     /// Runs `fill` with `part.` in front of the names it adds.
@@ -51,12 +44,7 @@ impl Tensors {
     }
 
     /// Runs `fill` once for each of the blocks `list.0`, `list.1`, ….
-    pub(crate) fn each(
-        &mut self,
-        list: &str,
-        count: usize,
-        mut fill: impl FnMut(&mut Self, usize),
-    ) {
+    pub(crate) fn each(&mut self, list: &str, count: usize, mut fill: impl FnMut(&mut Self, usize)) {
         for i in 0..count {
             self.at(format_args!("{list}.{i}"), |t| fill(t, i));
         }
@@ -123,29 +111,16 @@ impl Tensors {
             return;
         }
         let name = format!("{}{name}", self.path);
-        let elements = shape
-            .iter()
-            .try_fold(1u64, |n, &side| n.checked_mul(side as u64));
-        match elements
-            .and_then(|n| n.checked_add(self.elements))
-            .filter(|&n| n <= MAX_ELEMENTS)
-        {
+        let elements = shape.iter().try_fold(1u64, |n, &side| n.checked_mul(side as u64));
+        match elements.and_then(|n| n.checked_add(self.elements)).filter(|&n| n <= MAX_ELEMENTS) {
             Some(sum) => self.elements = sum,
             None => {
-                self.error = Some(ConfigError::TooLarge {
-                    class: self.class.into(),
-                    tensor: name,
-                    shape: shape.to_vec(),
-                });
+                self.error =
+                    Some(ConfigError::TooLarge { class: self.class.into(), tensor: name, shape: shape.to_vec() });
                 return;
             }
         }
         let keep_f32 = name.split('.').any(|part| self.keep_f32.contains(&part));
-        self.list.push(Param {
-            name,
-            shape: shape.to_vec(),
-            keep_f32,
-            buffer,
-        });
+        self.list.push(Param { name, shape: shape.to_vec(), keep_f32, buffer });
     }
 }

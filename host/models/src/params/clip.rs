@@ -21,10 +21,8 @@ pub enum ClipActivation {
     Gelu,
 }
 
-const ACTIVATIONS: &[(&str, ClipActivation)] = &[
-    ("quick_gelu", ClipActivation::QuickGelu),
-    ("gelu", ClipActivation::Gelu),
-];
+const ACTIVATIONS: &[(&str, ClipActivation)] =
+    &[("quick_gelu", ClipActivation::QuickGelu), ("gelu", ClipActivation::Gelu)];
 
 /// The config of a CLIP text encoder.
 #[derive(Clone, Debug, PartialEq)]
@@ -81,13 +79,8 @@ impl ClipTextConfig {
         let mut t = Tensors::new(TEXT);
         t.at("text_model", |t| {
             t.weight("embeddings.token_embedding", &[self.vocab_size, width]);
-            t.weight(
-                "embeddings.position_embedding",
-                &[self.max_position_embeddings, width],
-            );
-            t.each("encoder.layers", self.num_hidden_layers, |t, _| {
-                layer(t, width, self.intermediate_size)
-            });
+            t.weight("embeddings.position_embedding", &[self.max_position_embeddings, width]);
+            t.each("encoder.layers", self.num_hidden_layers, |t, _| layer(t, width, self.intermediate_size));
             t.norm("final_layer_norm", width);
         });
         t.finish()
@@ -158,20 +151,12 @@ impl ClipVisionConfig {
         let (width, patch) = (self.hidden_size, self.patch_size);
         let mut t = Tensors::new(VISION);
         t.at("vision_model", |t| {
-            t.weight(
-                "embeddings.patch_embedding",
-                &[width, self.num_channels, patch, patch],
-            );
+            t.weight("embeddings.patch_embedding", &[width, self.num_channels, patch, patch]);
             t.tensor("embeddings.class_embedding", &[width]);
-            t.weight(
-                "embeddings.position_embedding",
-                &[self.num_positions(), width],
-            );
+            t.weight("embeddings.position_embedding", &[self.num_positions(), width]);
             // The missing "e" is in the published name.
             t.norm("pre_layrnorm", width);
-            t.each("encoder.layers", self.num_hidden_layers, |t, _| {
-                layer(t, width, self.intermediate_size)
-            });
+            t.each("encoder.layers", self.num_hidden_layers, |t, _| layer(t, width, self.intermediate_size));
             t.norm("post_layernorm", width);
         });
         t.finish()
@@ -179,11 +164,7 @@ impl ClipVisionConfig {
 }
 
 fn divides_width(f: Fields, heads: usize, width: usize) -> Result<(), ConfigError> {
-    f.check(
-        width.is_multiple_of(heads),
-        "num_attention_heads",
-        format!("a divisor of hidden_size = {width}"),
-    )
+    f.check(width.is_multiple_of(heads), "num_attention_heads", format!("a divisor of hidden_size = {width}"))
 }
 
 fn layer(t: &mut Tensors, width: usize, inner: usize) {

@@ -99,22 +99,16 @@ impl CogVideoXConfig {
             spatial_interpolation_scale: f.positive("spatial_interpolation_scale", 1.875, 1e6)?,
             temporal_interpolation_scale: f.positive("temporal_interpolation_scale", 1.0, 1e6)?,
             use_rotary_positional_embeddings: f.flag("use_rotary_positional_embeddings", false)?,
-            use_learned_positional_embeddings: f
-                .flag("use_learned_positional_embeddings", false)?,
+            use_learned_positional_embeddings: f.flag("use_learned_positional_embeddings", false)?,
             patch_bias: f.flag("patch_bias", true)?,
         };
-        let consistent =
-            dit.use_rotary_positional_embeddings || !dit.use_learned_positional_embeddings;
+        let consistent = dit.use_rotary_positional_embeddings || !dit.use_learned_positional_embeddings;
         f.check(
             consistent,
             "use_learned_positional_embeddings",
             "false where use_rotary_positional_embeddings is false",
         )?;
-        f.check(
-            dit.attention_head_dim.is_multiple_of(2),
-            "attention_head_dim",
-            "an even number",
-        )?;
+        f.check(dit.attention_head_dim.is_multiple_of(2), "attention_head_dim", "an even number")?;
         Ok(dit)
     }
 
@@ -172,9 +166,7 @@ impl CogVideoXConfig {
             (None, false) => t.weight("proj", &[inner, self.in_channels, patch, patch]),
         }
         if self.use_learned_positional_embeddings {
-            let tokens = self
-                .sample_tokens()
-                .saturating_add(self.max_text_seq_length);
+            let tokens = self.sample_tokens().saturating_add(self.max_text_seq_length);
             t.buffer("pos_embedding", &[1, tokens, inner]);
         }
     }

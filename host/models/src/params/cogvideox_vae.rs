@@ -50,11 +50,7 @@ impl CogVideoXVaeConfig {
         let vae = Self {
             in_channels: f.size("in_channels", 3)?,
             out_channels: f.size("out_channels", 3)?,
-            block_out_channels: f.sizes(
-                "block_out_channels",
-                &[128, 256, 256, 512],
-                1..=MAX_LEVELS,
-            )?,
+            block_out_channels: f.sizes("block_out_channels", &[128, 256, 256, 512], 1..=MAX_LEVELS)?,
             latent_channels: f.size("latent_channels", 16)?,
             layers_per_block: f.within("layers_per_block", 3, 1..=MAX_RESNETS)?,
             norm_eps: f.positive("norm_eps", 1e-6, 1.0)?,
@@ -65,11 +61,7 @@ impl CogVideoXVaeConfig {
             use_quant_conv: f.flag("use_quant_conv", false)?,
             use_post_quant_conv: f.flag("use_post_quant_conv", false)?,
         };
-        f.check(
-            vae.temporal_compression_ratio.is_power_of_two(),
-            "temporal_compression_ratio",
-            "a power of 2",
-        )?;
+        f.check(vae.temporal_compression_ratio.is_power_of_two(), "temporal_compression_ratio", "a power of 2")?;
         let levels = vae.block_out_channels.len();
         same_types(f, "down_block_types", "CogVideoXDownBlock3D", levels, 4)?;
         same_types(f, "up_block_types", "CogVideoXUpBlock3D", levels, 4)?;
@@ -86,20 +78,10 @@ impl CogVideoXVaeConfig {
         t.at("encoder", |t| self.encoder(t));
         // The reference sizes both by the channels of the video, not of the latent.
         if self.use_quant_conv {
-            t.conv(
-                "quant_conv",
-                2 * self.out_channels,
-                2 * self.out_channels,
-                &[1, 1, 1],
-            );
+            t.conv("quant_conv", 2 * self.out_channels, 2 * self.out_channels, &[1, 1, 1]);
         }
         if self.use_post_quant_conv {
-            t.conv(
-                "post_quant_conv",
-                self.out_channels,
-                self.out_channels,
-                &[1, 1, 1],
-            );
+            t.conv("post_quant_conv", self.out_channels, self.out_channels, &[1, 1, 1]);
         }
         t.at("decoder", |t| self.decoder(t));
         t.finish()
@@ -118,12 +100,7 @@ impl CogVideoXVaeConfig {
         });
         t.at("mid_block", |t| self.resnets(t, 2, deepest, deepest, None));
         t.norm("norm_out", deepest);
-        t.conv(
-            "conv_out.conv",
-            deepest,
-            2 * self.latent_channels,
-            &[3, 3, 3],
-        );
+        t.conv("conv_out.conv", deepest, 2 * self.latent_channels, &[3, 3, 3]);
     }
 
     fn decoder(&self, t: &mut Tensors) {
@@ -131,9 +108,7 @@ impl CogVideoXVaeConfig {
         let (deepest, last) = (dims[0], dims[dims.len() - 1]);
         let latent = Some(self.latent_channels);
         t.conv("conv_in.conv", self.latent_channels, deepest, &[3, 3, 3]);
-        t.at("mid_block", |t| {
-            self.resnets(t, 2, deepest, deepest, latent)
-        });
+        t.at("mid_block", |t| self.resnets(t, 2, deepest, deepest, latent));
         t.each("up_blocks", dims.len(), |t, i| {
             let input = dims[i.saturating_sub(1)];
             self.resnets(t, self.layers_per_block + 1, input, dims[i], latent);
@@ -145,17 +120,8 @@ impl CogVideoXVaeConfig {
         t.conv("conv_out.conv", last, self.out_channels, &[3, 3, 3]);
     }
 
-    fn resnets(
-        &self,
-        t: &mut Tensors,
-        count: usize,
-        input: usize,
-        output: usize,
-        latent: Option<usize>,
-    ) {
-        t.each("resnets", count, |t, i| {
-            resnet(t, if i == 0 { input } else { output }, output, latent)
-        });
+    fn resnets(&self, t: &mut Tensors, count: usize, input: usize, output: usize, latent: Option<usize>) {
+        t.each("resnets", count, |t, i| resnet(t, if i == 0 { input } else { output }, output, latent));
     }
 }
 

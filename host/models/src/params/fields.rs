@@ -32,10 +32,8 @@ pub(crate) struct Fields<'a> {
 
 impl<'a> Fields<'a> {
     pub(crate) fn new(class: &'a str, config: &'a Value) -> Result<Self, ConfigError> {
-        let map = config.as_object().ok_or_else(|| ConfigError::NotAnObject {
-            class: class.into(),
-            found: quote(config),
-        })?;
+        let map =
+            config.as_object().ok_or_else(|| ConfigError::NotAnObject { class: class.into(), found: quote(config) })?;
         Ok(Self { class, map })
     }
 
@@ -50,17 +48,8 @@ impl<'a> Fields<'a> {
     }
 
     /// An error for `field` unless `holds`.
-    pub(crate) fn check(
-        &self,
-        holds: bool,
-        field: &str,
-        expected: impl Into<String>,
-    ) -> Result<(), ConfigError> {
-        if holds {
-            Ok(())
-        } else {
-            Err(self.wrong(field, expected))
-        }
+    pub(crate) fn check(&self, holds: bool, field: &str, expected: impl Into<String>) -> Result<(), ConfigError> {
+        if holds { Ok(()) } else { Err(self.wrong(field, expected)) }
     }
 
     pub(crate) fn size(&self, field: &str, default: usize) -> Result<usize, ConfigError> {
@@ -81,12 +70,7 @@ impl<'a> Fields<'a> {
         default: usize,
         range: RangeInclusive<usize>,
     ) -> Result<usize, ConfigError> {
-        self.read(
-            field,
-            default,
-            |v| whole(v, &range),
-            || whole_number(&range),
-        )
+        self.read(field, default, |v| whole(v, &range), || whole_number(&range))
     }
 
     /// A whole number, or `None` for `null` and for a missing key.
@@ -96,15 +80,9 @@ impl<'a> Fields<'a> {
         range: RangeInclusive<usize>,
     ) -> Result<Option<usize>, ConfigError> {
         let read = |v: &Value| {
-            if v.is_null() {
-                Some(None)
-            } else {
-                whole(v, &range).map(Some)
-            }
+            if v.is_null() { Some(None) } else { whole(v, &range).map(Some) }
         };
-        self.read(field, None, read, || {
-            format!("null or {}", whole_number(&range))
-        })
+        self.read(field, None, read, || format!("null or {}", whole_number(&range)))
     }
 
     pub(crate) fn size_or_none(&self, field: &str) -> Result<Option<usize>, ConfigError> {
@@ -112,17 +90,8 @@ impl<'a> Fields<'a> {
     }
 
     /// A size that is `missing` if the key is, and `null` if it is null.
-    pub(crate) fn size_or(
-        &self,
-        field: &str,
-        missing: usize,
-        null: usize,
-    ) -> Result<usize, ConfigError> {
-        if self.map.contains_key(field) {
-            Ok(self.size_or_none(field)?.unwrap_or(null))
-        } else {
-            Ok(missing)
-        }
+    pub(crate) fn size_or(&self, field: &str, missing: usize, null: usize) -> Result<usize, ConfigError> {
+        if self.map.contains_key(field) { Ok(self.size_or_none(field)?.unwrap_or(null)) } else { Ok(missing) }
     }
 
     pub(crate) fn flag(&self, field: &str, default: bool) -> Result<bool, ConfigError> {
@@ -131,22 +100,13 @@ impl<'a> Fields<'a> {
 
     /// Any finite number.
     pub(crate) fn number(&self, field: &str, default: f64) -> Result<f64, ConfigError> {
-        self.read(
-            field,
-            default,
-            |v| v.as_f64().filter(|n| n.is_finite()),
-            || "a finite number".into(),
-        )
+        self.read(field, default, |v| v.as_f64().filter(|n| n.is_finite()), || "a finite number".into())
     }
 
     /// Any finite number, or `None` for `null` and for a missing key.
     pub(crate) fn number_or_none(&self, field: &str) -> Result<Option<f64>, ConfigError> {
         let read = |v: &Value| {
-            if v.is_null() {
-                Some(None)
-            } else {
-                v.as_f64().filter(|n| n.is_finite()).map(Some)
-            }
+            if v.is_null() { Some(None) } else { v.as_f64().filter(|n| n.is_finite()).map(Some) }
         };
         self.read(field, None, read, || "null or a finite number".into())
     }
@@ -154,31 +114,13 @@ impl<'a> Fields<'a> {
     /// A number above zero and of at most `max`.
     pub(crate) fn positive(&self, field: &str, default: f64, max: f64) -> Result<f64, ConfigError> {
         let read = |v: &Value| v.as_f64().filter(|n| *n > 0.0 && *n <= max);
-        self.read(field, default, read, || {
-            format!("a number above 0 and at most {max}")
-        })
+        self.read(field, default, read, || format!("a number above 0 and at most {max}"))
     }
 
     /// One of a few words, each with its meaning.
-    pub(crate) fn word<T: Copy>(
-        &self,
-        field: &str,
-        default: T,
-        words: &[(&str, T)],
-    ) -> Result<T, ConfigError> {
-        let read = |v: &Value| {
-            words
-                .iter()
-                .find(|(w, _)| v.as_str() == Some(w))
-                .map(|(_, t)| *t)
-        };
-        let known = || {
-            words
-                .iter()
-                .map(|(w, _)| format!("\"{w}\""))
-                .collect::<Vec<_>>()
-                .join(" or ")
-        };
+    pub(crate) fn word<T: Copy>(&self, field: &str, default: T, words: &[(&str, T)]) -> Result<T, ConfigError> {
+        let read = |v: &Value| words.iter().find(|(w, _)| v.as_str() == Some(w)).map(|(_, t)| *t);
+        let known = || words.iter().map(|(w, _)| format!("\"{w}\"")).collect::<Vec<_>>().join(" or ");
         self.read(field, default, read, known)
     }
 
@@ -197,19 +139,8 @@ impl<'a> Fields<'a> {
         )
     }
 
-    pub(crate) fn flags(
-        &self,
-        field: &str,
-        default: &[bool],
-        length: usize,
-    ) -> Result<Vec<bool>, ConfigError> {
-        self.list(
-            field,
-            default,
-            length..=length,
-            Value::as_bool,
-            "true/false values",
-        )
+    pub(crate) fn flags(&self, field: &str, default: &[bool], length: usize) -> Result<Vec<bool>, ConfigError> {
+        self.list(field, default, length..=length, Value::as_bool, "true/false values")
     }
 
     pub(crate) fn numbers(
@@ -218,13 +149,7 @@ impl<'a> Fields<'a> {
         default: &[f64],
         lengths: RangeInclusive<usize>,
     ) -> Result<Vec<f64>, ConfigError> {
-        self.list(
-            field,
-            default,
-            lengths,
-            |v| v.as_f64().filter(|n| n.is_finite()),
-            "finite numbers",
-        )
+        self.list(field, default, lengths, |v| v.as_f64().filter(|n| n.is_finite()), "finite numbers")
     }
 
     /// A list whose every item `item` accepts. The default is held to the same lengths, so that a default which
@@ -238,19 +163,9 @@ impl<'a> Fields<'a> {
         items: &str,
     ) -> Result<Vec<T>, ConfigError> {
         let expected = || format!("a list of {} {items}", span(&lengths));
-        let read = |v: &Value| {
-            v.as_array()
-                .filter(|l| lengths.contains(&l.len()))?
-                .iter()
-                .map(&item)
-                .collect()
-        };
+        let read = |v: &Value| v.as_array().filter(|l| lengths.contains(&l.len()))?.iter().map(&item).collect();
         let list: Vec<T> = self.read(field, default.to_vec(), read, expected)?;
-        if lengths.contains(&list.len()) {
-            Ok(list)
-        } else {
-            Err(self.wrong(field, expected()))
-        }
+        if lengths.contains(&list.len()) { Ok(list) } else { Err(self.wrong(field, expected())) }
     }
 
     fn read<T>(
@@ -268,9 +183,7 @@ impl<'a> Fields<'a> {
 }
 
 fn whole(value: &Value, range: &RangeInclusive<usize>) -> Option<usize> {
-    usize::try_from(value.as_u64()?)
-        .ok()
-        .filter(|n| range.contains(n))
+    usize::try_from(value.as_u64()?).ok().filter(|n| range.contains(n))
 }
 
 fn whole_number(range: &RangeInclusive<usize>) -> String {

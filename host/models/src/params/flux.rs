@@ -77,24 +77,14 @@ impl FluxConfig {
         let (inner, head) = (self.inner_dim(), self.attention_head_dim);
         let mut t = Tensors::new(CLASS);
         t.linear("x_embedder", self.in_channels, inner);
-        t.at("time_text_embed", |t| {
-            condition_embedder(t, self.guidance_embeds, self.pooled_projection_dim, inner)
-        });
+        t.at("time_text_embed", |t| condition_embedder(t, self.guidance_embeds, self.pooled_projection_dim, inner));
         t.linear("context_embedder", self.joint_attention_dim, inner);
-        t.each("transformer_blocks", self.num_layers, |t, _| {
-            double_block(t, inner, head, 4 * inner, true)
+        t.each("transformer_blocks", self.num_layers, |t, _| double_block(t, inner, head, 4 * inner, true));
+        t.each("single_transformer_blocks", self.num_single_layers, |t, _| {
+            single_block(t, inner, head, 4 * inner, true)
         });
-        t.each(
-            "single_transformer_blocks",
-            self.num_single_layers,
-            |t, _| single_block(t, inner, head, 4 * inner, true),
-        );
         t.linear("norm_out.linear", inner, 2 * inner);
-        t.linear(
-            "proj_out",
-            inner,
-            self.patch_size * self.patch_size * self.out_channels,
-        );
+        t.linear("proj_out", inner, self.patch_size * self.patch_size * self.out_channels);
         t.finish()
     }
 }
@@ -104,10 +94,7 @@ pub(crate) fn axes(f: Fields, field: &str, head: usize) -> Result<[usize; 3], Co
     let axes = f.sizes(field, &[16, 56, 56], 3..=3)?;
     match axes[..] {
         [a, b, c] if a + b + c == head && axes.iter().all(|n| n.is_multiple_of(2)) => Ok([a, b, c]),
-        _ => Err(f.wrong(
-            field,
-            format!("three even numbers that add up to attention_head_dim = {head}"),
-        )),
+        _ => Err(f.wrong(field, format!("three even numbers that add up to attention_head_dim = {head}"))),
     }
 }
 
@@ -125,14 +112,7 @@ pub(crate) fn double_block(t: &mut Tensors, inner: usize, head: usize, mlp: usiz
     t.linear("norm1.linear", inner, 6 * inner);
     t.linear("norm1_context.linear", inner, 6 * inner);
     t.at("attn", |t| {
-        attention_inputs(
-            t,
-            ["to_q", "to_k", "to_v"],
-            ["norm_q", "norm_k"],
-            inner,
-            head,
-            qk_norm,
-        );
+        attention_inputs(t, ["to_q", "to_k", "to_v"], ["norm_q", "norm_k"], inner, head, qk_norm);
         attention_inputs(
             t,
             ["add_q_proj", "add_k_proj", "add_v_proj"],
@@ -152,27 +132,11 @@ pub(crate) fn double_block(t: &mut Tensors, inner: usize, head: usize, mlp: usiz
 pub(crate) fn single_block(t: &mut Tensors, inner: usize, head: usize, mlp: usize, qk_norm: bool) {
     t.linear("norm.linear", inner, 3 * inner);
     t.linear("proj_mlp", inner, mlp);
-    t.at("attn", |t| {
-        attention_inputs(
-            t,
-            ["to_q", "to_k", "to_v"],
-            ["norm_q", "norm_k"],
-            inner,
-            head,
-            qk_norm,
-        )
-    });
+    t.at("attn", |t| attention_inputs(t, ["to_q", "to_k", "to_v"], ["norm_q", "norm_k"], inner, head, qk_norm));
     t.linear("proj_out", inner + mlp, inner);
 }
 
-fn attention_inputs(
-    t: &mut Tensors,
-    linears: [&str; 3],
-    norms: [&str; 2],
-    inner: usize,
-    head: usize,
-    qk_norm: bool,
-) {
+fn attention_inputs(t: &mut Tensors, linears: [&str; 3], norms: [&str; 2], inner: usize, head: usize, qk_norm: bool) {
     for name in linears {
         t.linear(name, inner, inner);
     }

@@ -31,23 +31,13 @@ struct Config {
 pub(crate) fn params(config: &Value) -> Result<Vec<Param>, ConfigError> {
     let c = Config::from_json(config)?;
     let mut t = Tensors::new(CLASS);
-    t.at("time_text_embed", |t| {
-        condition_embedder(t, c.guidance, c.pooled, c.inner)
-    });
+    t.at("time_text_embed", |t| condition_embedder(t, c.guidance, c.pooled, c.inner));
     t.conv("x_embedder.proj", c.in_channels, c.inner, &c.patch);
     t.at("context_embedder", |t| c.context_embedder(t));
-    t.each("transformer_blocks", c.layers, |t, _| {
-        double_block(t, c.inner, c.head, c.mlp, c.qk_norm)
-    });
-    t.each("single_transformer_blocks", c.single_layers, |t, _| {
-        single_block(t, c.inner, c.head, c.mlp, c.qk_norm)
-    });
+    t.each("transformer_blocks", c.layers, |t, _| double_block(t, c.inner, c.head, c.mlp, c.qk_norm));
+    t.each("single_transformer_blocks", c.single_layers, |t, _| single_block(t, c.inner, c.head, c.mlp, c.qk_norm));
     t.linear("norm_out.linear", c.inner, 2 * c.inner);
-    t.linear(
-        "proj_out",
-        c.inner,
-        c.patch.iter().product::<usize>() * c.out_channels,
-    );
+    t.linear("proj_out", c.inner, c.patch.iter().product::<usize>() * c.out_channels);
     t.finish()
 }
 
@@ -55,19 +45,12 @@ impl Config {
     fn from_json(config: &Value) -> Result<Self, ConfigError> {
         let f = Fields::new(CLASS, config)?;
         let in_channels = f.size("in_channels", 16)?;
-        let (heads, head) = (
-            f.size("num_attention_heads", 24)?,
-            f.size("attention_head_dim", 128)?,
-        );
+        let (heads, head) = (f.size("num_attention_heads", 24)?, f.size("attention_head_dim", 128)?);
         let inner = heads * head;
         let patch = f.patch("patch_size", 2)?;
         axes(f, "rope_axes_dim", head)?;
         if !config["image_condition_type"].is_null() {
-            f.word(
-                "image_condition_type",
-                (),
-                &[("latent_concat", ()), ("token_replace", ())],
-            )?;
+            f.word("image_condition_type", (), &[("latent_concat", ()), ("token_replace", ())])?;
         }
         Ok(Self {
             in_channels,
@@ -95,11 +78,7 @@ impl Config {
             t.embedder("text_embedder", self.text, self.inner);
         });
         t.linear("proj_in", self.text, self.inner);
-        t.each(
-            "token_refiner.refiner_blocks",
-            self.refiner_layers,
-            |t, _| refiner_block(t, self.inner),
-        );
+        t.each("token_refiner.refiner_blocks", self.refiner_layers, |t, _| refiner_block(t, self.inner));
     }
 }
 

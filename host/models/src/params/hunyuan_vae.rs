@@ -14,13 +14,7 @@ pub(crate) const CLASS: &str = "AutoencoderKLHunyuanVideo";
 pub(crate) fn params(config: &Value) -> Result<Vec<Param>, ConfigError> {
     let f = Fields::new(CLASS, config)?;
     let dims = f.sizes("block_out_channels", &[128, 256, 512, 512], 1..=MAX_LEVELS)?;
-    same_types(
-        f,
-        "down_block_types",
-        "HunyuanVideoDownBlock3D",
-        dims.len(),
-        4,
-    )?;
+    same_types(f, "down_block_types", "HunyuanVideoDownBlock3D", dims.len(), 4)?;
     same_types(f, "up_block_types", "HunyuanVideoUpBlock3D", dims.len(), 4)?;
     check_groups(f, f.size("norm_num_groups", 32)?, &dims)?;
     let (input, output) = (f.size("in_channels", 3)?, f.size("out_channels", 3)?);
@@ -45,15 +39,9 @@ pub(crate) fn params(config: &Value) -> Result<Vec<Param>, ConfigError> {
 /// last halve time.
 fn resampled(f: Fields, levels: usize) -> Result<Vec<bool>, ConfigError> {
     let spatial = f.within("spatial_compression_ratio", 8, 1..=1024)?;
-    f.check(
-        spatial.is_power_of_two(),
-        "spatial_compression_ratio",
-        "a power of 2",
-    )?;
+    f.check(spatial.is_power_of_two(), "spatial_compression_ratio", "a power of 2")?;
     // The reference's decoder knows no other ratio.
     f.within("temporal_compression_ratio", 4, 4..=4)?;
     let time = |i: usize| i + 3 >= levels && i + 1 < levels;
-    Ok((0..levels)
-        .map(|i| i < spatial.ilog2() as usize || time(i))
-        .collect())
+    Ok((0..levels).map(|i| i < spatial.ilog2() as usize || time(i)).collect())
 }

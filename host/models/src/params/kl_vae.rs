@@ -111,9 +111,7 @@ impl KlShape {
     pub(crate) fn encoder(&self, t: &mut Tensors, input: usize, dims: &[usize], latent: usize) {
         let deepest = dims[dims.len() - 1];
         self.conv(t, "conv_in", input, dims[0], self.kernel);
-        t.each("down_blocks", dims.len(), |t, i| {
-            self.level(t, i, self.layers, dims, "downsamplers.0.conv")
-        });
+        t.each("down_blocks", dims.len(), |t, i| self.level(t, i, self.layers, dims, "downsamplers.0.conv"));
         t.at("mid_block", |t| self.mid(t, deepest));
         t.norm("conv_norm_out", deepest);
         self.conv(t, "conv_out", deepest, 2 * latent, self.kernel);
@@ -124,18 +122,14 @@ impl KlShape {
         let last = dims[dims.len() - 1];
         self.conv(t, "conv_in", latent, dims[0], self.kernel);
         t.at("mid_block", |t| self.mid(t, dims[0]));
-        t.each("up_blocks", dims.len(), |t, i| {
-            self.level(t, i, self.layers + 1, &dims, "upsamplers.0.conv")
-        });
+        t.each("up_blocks", dims.len(), |t, i| self.level(t, i, self.layers + 1, &dims, "upsamplers.0.conv"));
         t.norm("conv_norm_out", last);
         self.conv(t, "conv_out", last, output, self.kernel);
     }
 
     fn level(&self, t: &mut Tensors, index: usize, layers: usize, dims: &[usize], resample: &str) {
         let (input, output) = (dims[index.saturating_sub(1)], dims[index]);
-        t.each("resnets", layers, |t, i| {
-            self.resnet(t, if i == 0 { input } else { output }, output)
-        });
+        t.each("resnets", layers, |t, i| self.resnet(t, if i == 0 { input } else { output }, output));
         if self.resampled.get(index) == Some(&true) {
             self.conv(t, resample, output, output, self.kernel);
         }
@@ -171,34 +165,14 @@ impl KlShape {
 }
 
 /// Checks a list of block types: all `kind`, one per level. `default` is how many the class default lists.
-pub(crate) fn same_types(
-    f: Fields,
-    field: &str,
-    kind: &str,
-    levels: usize,
-    default: usize,
-) -> Result<(), ConfigError> {
+pub(crate) fn same_types(f: Fields, field: &str, kind: &str, levels: usize, default: usize) -> Result<(), ConfigError> {
     let item = |v: &Value| (v.as_str() == Some(kind)).then_some(());
-    f.list(
-        field,
-        &vec![(); default],
-        levels..=levels,
-        item,
-        &format!("times \"{kind}\", one per block_out_channels"),
-    )
-    .map(drop)
+    f.list(field, &vec![(); default], levels..=levels, item, &format!("times \"{kind}\", one per block_out_channels"))
+        .map(drop)
 }
 
 /// Checks that the groups of the norms divide the channels that they normalise.
-pub(crate) fn check_groups(
-    f: Fields,
-    groups: usize,
-    channels: &[usize],
-) -> Result<(), ConfigError> {
+pub(crate) fn check_groups(f: Fields, groups: usize, channels: &[usize]) -> Result<(), ConfigError> {
     let divides = channels.iter().all(|c| c.is_multiple_of(groups));
-    f.check(
-        divides,
-        "norm_num_groups",
-        format!("a divisor of all block_out_channels, {channels:?}"),
-    )
+    f.check(divides, "norm_num_groups", format!("a divisor of all block_out_channels, {channels:?}"))
 }

@@ -86,33 +86,16 @@ impl Config {
     }
 
     fn encoder(&self, t: &mut Tensors) {
-        let (first, deepest) = (
-            self.down.first().map_or(0, |l| l.input),
-            self.down.last().map_or(0, |l| l.output),
-        );
+        let (first, deepest) = (self.down.first().map_or(0, |l| l.input), self.down.last().map_or(0, |l| l.output));
         let plain = Extras::default();
-        conv(
-            t,
-            "conv_in",
-            self.in_channels * self.patch * self.patch,
-            first,
-        );
-        t.each("down_blocks", self.down.len(), |t, i| {
-            down_level(t, &self.down[i])
-        });
-        t.at("mid_block", |t| {
-            t.each("resnets", self.encoder_mid, |t, _| {
-                resnet(t, deepest, deepest, plain)
-            })
-        });
+        conv(t, "conv_in", self.in_channels * self.patch * self.patch, first);
+        t.each("down_blocks", self.down.len(), |t, i| down_level(t, &self.down[i]));
+        t.at("mid_block", |t| t.each("resnets", self.encoder_mid, |t, _| resnet(t, deepest, deepest, plain)));
         conv(t, "conv_out", deepest, self.latent + 1);
     }
 
     fn decoder(&self, t: &mut Tensors) {
-        let (deepest, last) = (
-            self.up.first().map_or(0, UpLevel::deep),
-            self.up.last().map_or(0, |l| l.output),
-        );
+        let (deepest, last) = (self.up.first().map_or(0, UpLevel::deep), self.up.last().map_or(0, |l| l.output));
         let (layers, noise) = self.decoder_mid;
         conv(t, "conv_in", self.latent, deepest);
         if self.timestep {
@@ -120,23 +103,14 @@ impl Config {
         }
         t.at("mid_block", |t| {
             self.time_embedder(t, 4 * deepest);
-            t.each("resnets", layers, |t, _| {
-                resnet(t, deepest, deepest, self.extras(noise))
-            });
+            t.each("resnets", layers, |t, _| resnet(t, deepest, deepest, self.extras(noise)));
         });
-        t.each("up_blocks", self.up.len(), |t, i| {
-            self.up_level(t, &self.up[i])
-        });
+        t.each("up_blocks", self.up.len(), |t, i| self.up_level(t, &self.up[i]));
         if self.timestep {
             self.time_embedder(t, 2 * last);
             t.tensor("scale_shift_table", &[2, last]);
         }
-        conv(
-            t,
-            "conv_out",
-            last,
-            self.out_channels * self.patch * self.patch,
-        );
+        conv(t, "conv_out", last, self.out_channels * self.patch * self.patch);
     }
 
     fn up_level(&self, t: &mut Tensors, level: &UpLevel) {
@@ -149,9 +123,7 @@ impl Config {
             // Eight positions come out of each, at 1/factor of the channels that go in.
             conv(t, "upsamplers.0.conv", output * level.factor, output * 8);
         }
-        t.each("resnets", level.layers, |t, _| {
-            resnet(t, output, output, extras)
-        });
+        t.each("resnets", level.layers, |t, _| resnet(t, output, output, extras));
     }
 
     fn time_embedder(&self, t: &mut Tensors, width: usize) {
@@ -161,10 +133,7 @@ impl Config {
     }
 
     fn extras(&self, noise: bool) -> Extras {
-        Extras {
-            noise,
-            timestep: self.timestep,
-        }
+        Extras { noise, timestep: self.timestep }
     }
 }
 
@@ -179,16 +148,8 @@ impl UpLevel {
 /// `block_out_channels` is only an output.
 fn down_levels(f: Fields) -> Result<(Vec<DownLevel>, usize), ConfigError> {
     let dims = f.sizes("block_out_channels", &[128, 256, 512, 512], 1..=MAX_LEVELS)?;
-    let kinds = [
-        ("LTXVideoDownBlock3D", false),
-        ("LTXVideo095DownBlock3D", true),
-    ];
-    let kind = |v: &Value| {
-        kinds
-            .iter()
-            .find(|(name, _)| v.as_str() == Some(name))
-            .map(|(_, new)| *new)
-    };
+    let kinds = [("LTXVideoDownBlock3D", false), ("LTXVideo095DownBlock3D", true)];
+    let kind = |v: &Value| kinds.iter().find(|(name, _)| v.as_str() == Some(name)).map(|(_, new)| *new);
     let types = f.list(
         "down_block_types",
         &[false; 4],
@@ -198,11 +159,7 @@ fn down_levels(f: Fields) -> Result<(Vec<DownLevel>, usize), ConfigError> {
     )?;
     let new = types.last() == Some(&true);
     let count = dims.len() - usize::from(new);
-    f.check(
-        count > 0,
-        "block_out_channels",
-        "at least two numbers with LTXVideo095DownBlock3D",
-    )?;
+    f.check(count > 0, "block_out_channels", "at least two numbers with LTXVideo095DownBlock3D")?;
     f.check(
         types.len() >= count && types.iter().all(|&t| t == new),
         "down_block_types",
@@ -237,13 +194,7 @@ fn downs(f: Fields, new: bool, count: usize) -> Result<Vec<Down>, ConfigError> {
         "spatiotemporal" => Some(Down::Fold(8)),
         _ => None,
     };
-    f.list(
-        "downsample_type",
-        &[Down::Conv; 4],
-        count..=count,
-        item,
-        "of conv, spatial, temporal, spatiotemporal",
-    )
+    f.list("downsample_type", &[Down::Conv; 4], count..=count, item, "of conv, spatial, temporal, spatiotemporal")
 }
 
 /// A level whose channels change must have something that changes them, and a fold must come out even.
@@ -252,27 +203,15 @@ fn check_down(f: Fields, levels: &[DownLevel]) -> Result<(), ConfigError> {
         Some(Down::Fold(n)) => l.output.is_multiple_of(n) && (l.input * n).is_multiple_of(l.output),
         _ => l.input == l.output || l.widens,
     };
-    f.check(
-        levels.iter().all(works),
-        "block_out_channels",
-        "channels that each level's downsample_type can produce",
-    )
+    f.check(levels.iter().all(works), "block_out_channels", "channels that each level's downsample_type can produce")
 }
 
 /// The decoder's levels, deepest first, and the resnets of its middle block and whether they inject noise.
 fn up_levels(f: Fields) -> Result<(Vec<UpLevel>, (usize, bool)), ConfigError> {
-    let mut dims = f.sizes(
-        "decoder_block_out_channels",
-        &[128, 256, 512, 512],
-        1..=MAX_LEVELS,
-    )?;
+    let mut dims = f.sizes("decoder_block_out_channels", &[128, 256, 512, 512], 1..=MAX_LEVELS)?;
     let count = dims.len();
     let mut layers = resnet_counts(f, "decoder_layers_per_block", count + 1)?;
-    let mut scaling = f.flags(
-        "decoder_spatio_temporal_scaling",
-        &[true, true, true, false],
-        count,
-    )?;
+    let mut scaling = f.flags("decoder_spatio_temporal_scaling", &[true, true, true, false], count)?;
     let mut noise = f.flags("decoder_inject_noise", &[false; 5], count + 1)?;
     let mut factors = f.sizes("upsample_factor", &[1; 4], count..=count)?;
     dims.reverse();
@@ -285,11 +224,7 @@ fn up_levels(f: Fields) -> Result<(Vec<UpLevel>, (usize, bool)), ConfigError> {
         let above = levels.last().map_or(dims[0], |l: &UpLevel| l.output);
         let factor = factors[i];
         let even = above.is_multiple_of(factor) && dims[i].is_multiple_of(factor);
-        f.check(
-            even,
-            "upsample_factor",
-            "divisors of the channels of their levels",
-        )?;
+        f.check(even, "upsample_factor", "divisors of the channels of their levels")?;
         let (input, output) = (above / factor, dims[i] / factor);
         levels.push(UpLevel {
             input,
@@ -305,19 +240,13 @@ fn up_levels(f: Fields) -> Result<(Vec<UpLevel>, (usize, bool)), ConfigError> {
 
 fn resnet_counts(f: Fields, field: &str, length: usize) -> Result<Vec<usize>, ConfigError> {
     let counts = f.sizes(field, &[4, 3, 3, 3, 4], length..=length)?;
-    f.check(
-        counts.iter().all(|&n| n <= MAX_RESNETS),
-        field,
-        format!("numbers of at most {MAX_RESNETS}"),
-    )?;
+    f.check(counts.iter().all(|&n| n <= MAX_RESNETS), field, format!("numbers of at most {MAX_RESNETS}"))?;
     Ok(counts)
 }
 
 fn down_level(t: &mut Tensors, level: &DownLevel) {
     let plain = Extras::default();
-    t.each("resnets", level.layers, |t, _| {
-        resnet(t, level.input, level.input, plain)
-    });
+    t.each("resnets", level.layers, |t, _| resnet(t, level.input, level.input, plain));
     match level.resample {
         Some(Down::Conv) => conv(t, "downsamplers.0", level.input, level.input),
         Some(Down::Fold(n)) => conv(t, "downsamplers.0.conv", level.input, level.output / n),

@@ -68,16 +68,8 @@ struct Class {
 }
 
 const CLASSES: &[Class] = &[
-    Class {
-        name: t5::T5,
-        blocks: &["encoder.block"],
-        params: |c| T5Config::from_json(t5::T5, c)?.params(),
-    },
-    Class {
-        name: t5::UMT5,
-        blocks: &["encoder.block"],
-        params: |c| T5Config::from_json(t5::UMT5, c)?.params(),
-    },
+    Class { name: t5::T5, blocks: &["encoder.block"], params: |c| T5Config::from_json(t5::T5, c)?.params() },
+    Class { name: t5::UMT5, blocks: &["encoder.block"], params: |c| T5Config::from_json(t5::UMT5, c)?.params() },
     Class {
         name: clip::TEXT,
         blocks: &["text_model.encoder.layers"],
@@ -88,76 +80,36 @@ const CLASSES: &[Class] = &[
         blocks: &["vision_model.encoder.layers"],
         params: |c| ClipVisionConfig::from_json(c)?.params(),
     },
-    Class {
-        name: llama::CLASS,
-        blocks: &["layers"],
-        params: llama::params,
-    },
-    Class {
-        name: wan::DIT,
-        blocks: &["blocks"],
-        params: |c| WanDitConfig::from_json(wan::DIT, c)?.params(),
-    },
+    Class { name: llama::CLASS, blocks: &["layers"], params: llama::params },
+    Class { name: wan::DIT, blocks: &["blocks"], params: |c| WanDitConfig::from_json(wan::DIT, c)?.params() },
     // The control branch runs before the blocks that its hints are added to.
     Class {
         name: wan::VACE,
         blocks: &["vace_blocks", "blocks"],
         params: |c| WanDitConfig::from_json(wan::VACE, c)?.params(),
     },
-    Class {
-        name: wan_vae::CLASS,
-        blocks: &[],
-        params: |c| WanVaeConfig::from_json(c)?.params(),
-    },
+    Class { name: wan_vae::CLASS, blocks: &[], params: |c| WanVaeConfig::from_json(c)?.params() },
     Class {
         name: cogvideox::CLASS,
         blocks: &["transformer_blocks"],
         params: |c| CogVideoXConfig::from_json(c)?.params(),
     },
-    Class {
-        name: cogvideox_vae::CLASS,
-        blocks: &[],
-        params: |c| CogVideoXVaeConfig::from_json(c)?.params(),
-    },
+    Class { name: cogvideox_vae::CLASS, blocks: &[], params: |c| CogVideoXVaeConfig::from_json(c)?.params() },
     Class {
         name: flux::CLASS,
         blocks: &["transformer_blocks", "single_transformer_blocks"],
         params: |c| FluxConfig::from_json(c)?.params(),
     },
-    Class {
-        name: kl_vae::CLASS,
-        blocks: &[],
-        params: |c| KlVaeConfig::from_json(c)?.params(),
-    },
+    Class { name: kl_vae::CLASS, blocks: &[], params: |c| KlVaeConfig::from_json(c)?.params() },
     Class {
         name: hunyuan::CLASS,
-        blocks: &[
-            "context_embedder.token_refiner.refiner_blocks",
-            "transformer_blocks",
-            "single_transformer_blocks",
-        ],
+        blocks: &["context_embedder.token_refiner.refiner_blocks", "transformer_blocks", "single_transformer_blocks"],
         params: hunyuan::params,
     },
-    Class {
-        name: hunyuan_vae::CLASS,
-        blocks: &[],
-        params: hunyuan_vae::params,
-    },
-    Class {
-        name: ltx::CLASS,
-        blocks: &["transformer_blocks"],
-        params: ltx::params,
-    },
-    Class {
-        name: ltx_vae::CLASS,
-        blocks: &[],
-        params: ltx_vae::params,
-    },
-    Class {
-        name: wav2vec2::CLASS,
-        blocks: &["encoder.layers"],
-        params: wav2vec2::params,
-    },
+    Class { name: hunyuan_vae::CLASS, blocks: &[], params: hunyuan_vae::params },
+    Class { name: ltx::CLASS, blocks: &["transformer_blocks"], params: ltx::params },
+    Class { name: ltx_vae::CLASS, blocks: &[], params: ltx_vae::params },
+    Class { name: wav2vec2::CLASS, blocks: &["encoder.layers"], params: wav2vec2::params },
 ];
 
 /// The tensors of a checkpoint of `class` with this `config.json`, in the order in which a run needs them: what
@@ -170,9 +122,7 @@ const CLASSES: &[Class] = &[
 pub fn params(class: &str, config: &Value) -> Result<Vec<Param>, ConfigError> {
     match find(class) {
         Some(known) => (known.params)(config),
-        None => Err(ConfigError::UnknownClass {
-            class: shorten(class),
-        }),
+        None => Err(ConfigError::UnknownClass { class: shorten(class) }),
     }
 }
 

@@ -63,22 +63,13 @@ impl T5Config {
             T5 => false,
             UMT5 => true,
             _ => {
-                return Err(ConfigError::UnknownClass {
-                    class: shorten(class),
-                });
+                return Err(ConfigError::UnknownClass { class: shorten(class) });
             }
         };
         let f = Fields::new(class, config)?;
         let pick = |t5, umt5_value| if umt5 { umt5_value } else { t5 };
-        let words = [
-            ("relu", T5FeedForward::Relu),
-            ("gated-gelu", T5FeedForward::GatedGelu),
-        ];
-        let default_forward = if umt5 {
-            T5FeedForward::GatedGelu
-        } else {
-            T5FeedForward::Relu
-        };
+        let words = [("relu", T5FeedForward::Relu), ("gated-gelu", T5FeedForward::GatedGelu)];
+        let default_forward = if umt5 { T5FeedForward::GatedGelu } else { T5FeedForward::Relu };
         Ok(Self {
             class: if umt5 { UMT5 } else { T5 },
             vocab_size: f.size("vocab_size", pick(32128, 250_112))?,
@@ -87,11 +78,7 @@ impl T5Config {
             d_ff: f.size("d_ff", pick(2048, 1024))?,
             num_layers: f.layers("num_layers", pick(6, 8))?,
             num_heads: f.size("num_heads", pick(8, 6))?,
-            relative_attention_num_buckets: f.within(
-                "relative_attention_num_buckets",
-                32,
-                2..=MAX_SIZE,
-            )?,
+            relative_attention_num_buckets: f.within("relative_attention_num_buckets", 32, 2..=MAX_SIZE)?,
             relative_attention_max_distance: f.size("relative_attention_max_distance", 128)?,
             layer_norm_epsilon: f.positive("layer_norm_epsilon", 1e-6, 1.0)?,
             feed_forward: f.word("feed_forward_proj", default_forward, &words)?,
@@ -131,10 +118,7 @@ impl T5Config {
                 t.weight(name, &[inner, width]);
             }
             if self.has_bias(index) {
-                t.weight(
-                    "relative_attention_bias",
-                    &[self.relative_attention_num_buckets, self.num_heads],
-                );
+                t.weight("relative_attention_bias", &[self.relative_attention_num_buckets, self.num_heads]);
             }
             t.weight("o", &[width, inner]);
         });

@@ -13,14 +13,7 @@ pub(crate) const VACE: &str = "WanVACETransformer3DModel";
 
 /// What diffusers keeps in f32 in both classes. The parts match anywhere in a name, so the image embedder's
 /// `norm1` and `norm2` are among them.
-const KEEP_F32: &[&str] = &[
-    "rope",
-    "time_embedder",
-    "scale_shift_table",
-    "norm1",
-    "norm2",
-    "norm3",
-];
+const KEEP_F32: &[&str] = &["rope", "time_embedder", "scale_shift_table", "norm1", "norm2", "norm3"];
 
 /// The config of a Wan transformer.
 #[derive(Clone, Debug, PartialEq)]
@@ -80,9 +73,7 @@ impl WanDitConfig {
             DIT => DIT,
             VACE => VACE,
             _ => {
-                return Err(ConfigError::UnknownClass {
-                    class: shorten(class),
-                });
+                return Err(ConfigError::UnknownClass { class: shorten(class) });
             }
         };
         let f = Fields::new(class, config)?;
@@ -105,17 +96,9 @@ impl WanDitConfig {
             added_kv_proj_dim: f.size_or_none("added_kv_proj_dim")?,
             rope_max_seq_len: f.size("rope_max_seq_len", 1024)?,
             pos_embed_seq_len: f.size_or_none("pos_embed_seq_len")?,
-            vace: if class == VACE {
-                Some(WanVaceConfig::from_fields(f, num_layers)?)
-            } else {
-                None
-            },
+            vace: if class == VACE { Some(WanVaceConfig::from_fields(f, num_layers)?) } else { None },
         };
-        f.check(
-            dit.attention_head_dim.is_multiple_of(2),
-            "attention_head_dim",
-            "an even number",
-        )?;
+        f.check(dit.attention_head_dim.is_multiple_of(2), "attention_head_dim", "an even number")?;
         f.check(dit.freq_dim.is_multiple_of(2), "freq_dim", "an even number")?;
         Ok(dit)
     }
@@ -141,18 +124,11 @@ impl WanDitConfig {
         let mut t = Tensors::keeping(self.class, KEEP_F32);
         t.conv("patch_embedding", self.in_channels, inner, &self.patch_size);
         if let Some(vace) = &self.vace {
-            t.conv(
-                "vace_patch_embedding",
-                vace.in_channels,
-                inner,
-                &self.patch_size,
-            );
+            t.conv("vace_patch_embedding", vace.in_channels, inner, &self.patch_size);
         }
         t.at("condition_embedder", |t| self.condition_embedder(t));
         if let Some(vace) = &self.vace {
-            t.each("vace_blocks", vace.layers.len(), |t, i| {
-                self.vace_block(t, i)
-            });
+            t.each("vace_blocks", vace.layers.len(), |t, i| self.vace_block(t, i));
         }
         t.each("blocks", self.num_layers, |t, _| self.block(t));
         t.tensor("scale_shift_table", &[1, 2, inner]);
@@ -219,25 +195,14 @@ impl WanVaceConfig {
         let default = [0, 5, 10, 15, 20, 25, 30, 35];
         let index = |v: &Value| v.as_u64().and_then(|n| usize::try_from(n).ok());
         let layers = f.list(field, &default, 1..=MAX_LAYERS, index, "block numbers")?;
-        f.check(
-            layers.is_sorted_by(|a, b| a < b),
-            field,
-            "block numbers in ascending order, each once",
-        )?;
-        f.check(
-            layers.first() == Some(&0),
-            field,
-            "block numbers that start with 0",
-        )?;
+        f.check(layers.is_sorted_by(|a, b| a < b), field, "block numbers in ascending order, each once")?;
+        f.check(layers.first() == Some(&0), field, "block numbers that start with 0")?;
         f.check(
             layers.iter().all(|&n| n < num_layers),
             field,
             format!("block numbers below num_layers = {num_layers}"),
         )?;
-        Ok(Self {
-            layers,
-            in_channels: f.size("vace_in_channels", 96)?,
-        })
+        Ok(Self { layers, in_channels: f.size("vace_in_channels", 96)? })
     }
 }
 

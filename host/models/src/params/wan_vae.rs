@@ -12,12 +12,12 @@ use super::{ConfigError, Param};
 pub(crate) const CLASS: &str = "AutoencoderKLWan";
 
 const LATENTS_MEAN: [f64; 16] = [
-    -0.7571, -0.7089, -0.9113, 0.1075, -0.1745, 0.9653, -0.1517, 1.5508, 0.4134, -0.0715, 0.5517,
-    -0.3632, -0.1922, -0.9497, 0.2503, -0.2921,
+    -0.7571, -0.7089, -0.9113, 0.1075, -0.1745, 0.9653, -0.1517, 1.5508, 0.4134, -0.0715, 0.5517, -0.3632, -0.1922,
+    -0.9497, 0.2503, -0.2921,
 ];
 const LATENTS_STD: [f64; 16] = [
-    2.8184, 1.4541, 2.3275, 2.6558, 1.2196, 1.7708, 2.6052, 2.0743, 3.2687, 2.1526, 2.8652, 1.5579,
-    1.6382, 1.1253, 2.8251, 1.916,
+    2.8184, 1.4541, 2.3275, 2.6558, 1.2196, 1.7708, 2.6052, 2.0743, 3.2687, 2.1526, 2.8652, 1.5579, 1.6382, 1.1253,
+    2.8251, 1.916,
 ];
 
 /// The config of a Wan VAE.
@@ -107,11 +107,7 @@ impl WanVaeConfig {
             scale_factor_temporal: f.size("scale_factor_temporal", 4)?,
             scale_factor_spatial: f.size("scale_factor_spatial", 8)?,
         };
-        f.check(
-            vae.latents_std.iter().all(|&s| s > 0.0),
-            "latents_std",
-            "numbers above 0",
-        )?;
+        f.check(vae.latents_std.iter().all(|&s| s > 0.0), "latents_std", "numbers above 0")?;
         vae.check_channels(f)?;
         Ok(vae)
     }
@@ -125,10 +121,7 @@ impl WanVaeConfig {
             output: pair[1],
             resnets: self.num_res_blocks,
             attention: !self.is_residual && self.attn_scales.contains(&0.5f64.powi(i as i32)),
-            resample: self
-                .temperal_downsample
-                .get(i)
-                .map(|&time| WanResample::new(time)),
+            resample: self.temperal_downsample.get(i).map(|&time| WanResample::new(time)),
         };
         dims.windows(2).enumerate().map(stage).collect()
     }
@@ -139,20 +132,11 @@ impl WanVaeConfig {
     pub fn decoder_stages(&self) -> Vec<WanStage> {
         let dims = self.dims(self.decoder_base_dim, true);
         let stage = |(i, pair): (usize, &[usize])| WanStage {
-            input: if i > 0 && !self.is_residual {
-                pair[0] / 2
-            } else {
-                pair[0]
-            },
+            input: if i > 0 && !self.is_residual { pair[0] / 2 } else { pair[0] },
             output: pair[1],
             resnets: self.num_res_blocks + 1,
             attention: false,
-            resample: self
-                .temperal_downsample
-                .iter()
-                .rev()
-                .nth(i)
-                .map(|&time| WanResample::new(time)),
+            resample: self.temperal_downsample.iter().rev().nth(i).map(|&time| WanResample::new(time)),
         };
         dims.windows(2).enumerate().map(stage).collect()
     }
@@ -175,9 +159,7 @@ impl WanVaeConfig {
         let deepest = stages.last().map_or(self.base_dim, |s| s.output);
         t.conv("conv_in", self.in_channels, self.base_dim, &[3, 3, 3]);
         if self.is_residual {
-            t.each("down_blocks", stages.len(), |t, i| {
-                residual_down(t, stages[i])
-            });
+            t.each("down_blocks", stages.len(), |t, i| residual_down(t, stages[i]));
         } else {
             flat_down(t, &stages);
         }
@@ -188,10 +170,7 @@ impl WanVaeConfig {
 
     fn decoder(&self, t: &mut Tensors) {
         let stages = self.decoder_stages();
-        let (deepest, last) = (
-            stages.first().map_or(0, |s| s.input),
-            stages.last().map_or(0, |s| s.output),
-        );
+        let (deepest, last) = (stages.first().map_or(0, |s| s.input), stages.last().map_or(0, |s| s.output));
         t.conv("conv_in", self.z_dim, deepest, &[3, 3, 3]);
         t.at("mid_block", |t| mid(t, deepest));
         t.each("up_blocks", stages.len(), |t, i| self.up(t, stages[i]));
@@ -200,18 +179,12 @@ impl WanVaeConfig {
     }
 
     fn up(&self, t: &mut Tensors, stage: WanStage) {
-        t.each("resnets", stage.resnets, |t, i| {
-            resnet(t, stage.channels_into(i), stage.output)
-        });
+        t.each("resnets", stage.resnets, |t, i| resnet(t, stage.channels_into(i), stage.output));
         let Some(kind) = stage.resample else { return };
         if self.is_residual {
-            t.at("upsampler", |t| {
-                upsample(t, kind, stage.output, stage.output)
-            });
+            t.at("upsampler", |t| upsample(t, kind, stage.output, stage.output));
         } else {
-            t.at("upsamplers.0", |t| {
-                upsample(t, kind, stage.output, stage.output / 2)
-            });
+            t.at("upsamplers.0", |t| upsample(t, kind, stage.output, stage.output / 2));
         }
     }
 
@@ -219,13 +192,7 @@ impl WanVaeConfig {
     fn dims(&self, base: usize, up: bool) -> Vec<usize> {
         let mults = self.dim_mult.iter().copied();
         if up {
-            mults
-                .clone()
-                .last()
-                .into_iter()
-                .chain(mults.rev())
-                .map(|m| base * m)
-                .collect()
+            mults.clone().last().into_iter().chain(mults.rev()).map(|m| base * m).collect()
         } else {
             std::iter::once(1).chain(mults).map(|m| base * m).collect()
         }
@@ -234,34 +201,16 @@ impl WanVaeConfig {
     /// Halving, and the shortcuts that fold pixels into channels and back, only work for some channel counts.
     fn check_channels(&self, f: Fields) -> Result<(), ConfigError> {
         if self.is_residual {
-            let down = self
-                .encoder_stages()
-                .iter()
-                .all(|s| (s.input * s.volume()).is_multiple_of(s.output));
+            let down = self.encoder_stages().iter().all(|s| (s.input * s.volume()).is_multiple_of(s.output));
             let up = self
                 .decoder_stages()
                 .iter()
                 .all(|s| s.resample.is_none() || (s.output * s.volume()).is_multiple_of(s.input));
-            f.check(
-                down && up,
-                "dim_mult",
-                "multiples whose levels divide evenly into the shortcuts of a residual VAE",
-            )
+            f.check(down && up, "dim_mult", "multiples whose levels divide evenly into the shortcuts of a residual VAE")
         } else {
-            let even = self
-                .decoder_stages()
-                .iter()
-                .all(|s| s.resample.is_none() || s.output.is_multiple_of(2));
-            let field = if self.decoder_base_dim == self.base_dim {
-                "base_dim"
-            } else {
-                "decoder_base_dim"
-            };
-            f.check(
-                even,
-                field,
-                "a number that makes the channels of each upsampled level even",
-            )
+            let even = self.decoder_stages().iter().all(|s| s.resample.is_none() || s.output.is_multiple_of(2));
+            let field = if self.decoder_base_dim == self.base_dim { "base_dim" } else { "decoder_base_dim" };
+            f.check(even, field, "a number that makes the channels of each upsampled level even")
         }
     }
 }
@@ -310,9 +259,7 @@ fn flat_down(t: &mut Tensors, stages: &[WanStage]) {
 }
 
 fn residual_down(t: &mut Tensors, stage: WanStage) {
-    t.each("resnets", stage.resnets, |t, i| {
-        resnet(t, stage.channels_into(i), stage.output)
-    });
+    t.each("resnets", stage.resnets, |t, i| resnet(t, stage.channels_into(i), stage.output));
     if let Some(kind) = stage.resample {
         t.at("downsampler", |t| downsample(t, kind, stage.output));
     }

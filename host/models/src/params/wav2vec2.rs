@@ -44,11 +44,7 @@ impl Config {
         refuse_adapters(f, config)?;
         let width = f.size("hidden_size", 768)?;
         let heads = f.size("num_attention_heads", 12)?;
-        f.check(
-            width.is_multiple_of(heads),
-            "num_attention_heads",
-            format!("a divisor of hidden_size = {width}"),
-        )?;
+        f.check(width.is_multiple_of(heads), "num_attention_heads", format!("a divisor of hidden_size = {width}"))?;
         let groups = f.size("num_conv_pos_embedding_groups", 16)?;
         f.check(
             width.is_multiple_of(groups),
@@ -66,34 +62,25 @@ impl Config {
             conv_kernel: f.sizes("conv_kernel", &[10, 3, 3, 3, 3, 2, 2], convs..=convs)?,
             conv_dim,
             conv_bias: f.flag("conv_bias", false)?,
-            norm_each: f.word(
-                "feat_extract_norm",
-                false,
-                &[("group", false), ("layer", true)],
-            )?,
+            norm_each: f.word("feat_extract_norm", false, &[("group", false), ("layer", true)])?,
             position_kernel: f.within("num_conv_pos_embeddings", 128, 1..=MAX_SIZE)?,
             position_groups: groups,
-            masked: f.number("mask_time_prob", 0.05)? > 0.0
-                || f.number("mask_feature_prob", 0.0)? > 0.0,
+            masked: f.number("mask_time_prob", 0.05)? > 0.0 || f.number("mask_feature_prob", 0.0)? > 0.0,
         })
     }
 
     fn features(&self, t: &mut Tensors) {
-        t.each(
-            "feature_extractor.conv_layers",
-            self.conv_dim.len(),
-            |t, i| {
-                let input = if i == 0 { 1 } else { self.conv_dim[i - 1] };
-                let (output, kernel) = (self.conv_dim[i], self.conv_kernel[i]);
-                t.weight("conv", &[output, input, kernel]);
-                if self.conv_bias {
-                    t.tensor("conv.bias", &[output]);
-                }
-                if self.norm_each || i == 0 {
-                    t.norm("layer_norm", output);
-                }
-            },
-        );
+        t.each("feature_extractor.conv_layers", self.conv_dim.len(), |t, i| {
+            let input = if i == 0 { 1 } else { self.conv_dim[i - 1] };
+            let (output, kernel) = (self.conv_dim[i], self.conv_kernel[i]);
+            t.weight("conv", &[output, input, kernel]);
+            if self.conv_bias {
+                t.tensor("conv.bias", &[output]);
+            }
+            if self.norm_each || i == 0 {
+                t.norm("layer_norm", output);
+            }
+        });
         let last = self.conv_dim[self.conv_dim.len() - 1];
         t.norm("feature_projection.layer_norm", last);
         t.linear("feature_projection.projection", last, self.width);
@@ -106,14 +93,7 @@ impl Config {
     fn positions(&self, t: &mut Tensors) {
         t.at("pos_conv_embed.conv", |t| {
             t.tensor("weight_g", &[1, 1, self.position_kernel]);
-            t.tensor(
-                "weight_v",
-                &[
-                    self.width,
-                    self.width / self.position_groups,
-                    self.position_kernel,
-                ],
-            );
+            t.tensor("weight_v", &[self.width, self.width / self.position_groups, self.position_kernel]);
             t.tensor("bias", &[self.width]);
         });
     }
@@ -132,9 +112,5 @@ impl Config {
 /// Adapters serve speech recognition in other languages; no video model uses them.
 fn refuse_adapters(f: Fields, config: &Value) -> Result<(), ConfigError> {
     f.check(!f.flag("add_adapter", false)?, "add_adapter", "false")?;
-    f.check(
-        config["adapter_attn_dim"].is_null(),
-        "adapter_attn_dim",
-        "null",
-    )
+    f.check(config["adapter_attn_dim"].is_null(), "adapter_attn_dim", "null")
 }

@@ -1,14 +1,16 @@
 //! Which requests a model allows.
 
-use loadline_core::{Request, Size};
+use loadline_core::{Knobs, Request, Size};
 
-use crate::params::{WanDitConfig, WanVaeConfig};
+use crate::params::{CogVideoXConfig, WanDitConfig, WanVaeConfig};
 
 /// A request that the model cannot fulfil, and the nearest one that it can.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RequestError {
     /// The size does not divide into latent patches.
-    #[error("--size {asked}: width and height must be multiples of {step} between {step} and {most}; the nearest is --size {nearest}")]
+    #[error(
+        "--size {asked}: width and height must be multiples of {step} between {step} and {most}; the nearest is --size {nearest}"
+    )]
     Size {
         /// What was asked for.
         asked: Size,
@@ -19,13 +21,26 @@ pub enum RequestError {
         /// The nearest size that works.
         nearest: Size,
     },
+    /// The model makes one size alone.
+    #[error("--size {asked}: this model makes one size, --size {only}")]
+    OneSize {
+        /// What was asked for.
+        asked: Size,
+        /// The size that works.
+        only: Size,
+    },
     /// The number of frames does not divide into latent frames.
-    #[error("--frames {asked}: this model makes {step} n + 1 frames, between 1 and {most}; the nearest are --frames {below} and --frames {above}")]
+    #[error(
+        "--frames {asked}: this model makes {step} n + 1 frames, between {least} and {most}; \
+         the nearest are --frames {below} and --frames {above}"
+    )]
     Frames {
         /// What was asked for.
         asked: u32,
-        /// Frames per latent frame.
+        /// Frames per latent frame, or per batch of them.
         step: u32,
+        /// The fewest.
+        least: u32,
         /// The most.
         most: u32,
         /// The next lower number that works.
@@ -33,6 +48,9 @@ pub enum RequestError {
         /// The next higher number that works.
         above: u32,
     },
+    /// The model makes pictures.
+    #[error("--frames {0}: this model makes pictures; use --frames 1")]
+    Picture(u32),
     /// The number of steps is out of range.
     #[error("--steps {asked}: use 1 to {most} steps")]
     Steps {
@@ -45,7 +63,9 @@ pub enum RequestError {
     #[error("--guidance {0}: use a number from 0 to 100; at most 1 turns guidance off")]
     Guidance(String),
     /// A tile does not divide into latent pixels or is not larger than its overlap.
-    #[error("--tile {tile} with --tile-overlap {overlap}: both must be multiples of {step}, and the tile larger than the overlap; try --tile {nearest} --tile-overlap {nearest_overlap}")]
+    #[error(
+        "--tile {tile} with --tile-overlap {overlap}: both must be multiples of {step}, and the tile larger than the overlap; try --tile {nearest} --tile-overlap {nearest_overlap}"
+    )]
     Tile {
         /// What was asked for.
         tile: Size,
@@ -58,6 +78,20 @@ pub enum RequestError {
         /// The nearest overlap that works.
         nearest_overlap: u32,
     },
+    /// A picture is cut into so many tiles that planning them takes longer than it is worth.
+    #[error(
+        "--tile {tile} with --tile-overlap {overlap}: makes {count} tiles, at most {most} are planned; use a larger tile or less overlap"
+    )]
+    Tiles {
+        /// What was asked for.
+        tile: Size,
+        /// Its overlap.
+        overlap: u32,
+        /// How many tiles there would be.
+        count: u64,
+        /// The most.
+        most: u64,
+    },
     /// A chunk of no frames.
     #[error("--frame-chunk {0}: use 1 or more latent frames")]
     FrameChunk(u32),
@@ -65,18 +99,65 @@ pub enum RequestError {
 
 /// The most denoise steps: the schedule has a thousand training steps.
 const STEPS_MOST: u32 = 1000;
+/// The most tiles of a picture: a 16384x16384 picture in tiles of 256 with a quarter of overlap has 7396.
+const TILES_MOST: u64 = 16384;
+/// The most frames of CogVideoX 1.5, as published: ten times sixteen and one. Its configs do not say.
+const COG_FRAMES_MOST: u32 = 161;
+/// The longest side of a FLUX.1 picture. The model has no limit; beyond this its VAE alone needs hundreds of GiB.
+const FLUX_SIDE_MOST: u32 = 8192;
 
-/// Checks a request for a Wan model.
+/// Checks a request for a Wan model, which needs at least `least` frames.
 ///
 /// # Errors
 /// The first limit that it breaks, with the nearest values that would do.
-pub fn check_wan(request: &Request, dit: &WanDitConfig, vae: &WanVaeConfig) -> Result<(), RequestError> {
+pub fn check_wan(request: &Request, dit: &WanDitConfig, vae: &WanVaeConfig, least: usize) -> Result<(), RequestError> {
     let [pt, ph, pw] = dit.patch_size;
     let step = (vae.scale_factor_spatial * ph.max(pw)) as u32;
     let most = (dit.rope_max_seq_len * vae.scale_factor_spatial * ph.min(pw)) as u32;
     check_size(request.size, step, most / step * step)?;
     let time = (vae.scale_factor_temporal * pt) as u32;
-    check_frames(request.frames, time, (dit.rope_max_seq_len * pt) as u32)?;
+    let most = ((dit.rope_max_seq_len * pt) as u32 - 1) * time + 1;
+    check_frames(request.frames, time, (least as u32 - 1).div_ceil(time) * time + 1, most)?;
+    check_steps(request)
+}
+
+/// Checks a request for a CogVideoX model whose VAE makes `scale` pixels of a latent one.
+///
+/// The models of 1.0 make the size that they were trained on alone; those of 1.5 have a grid of positions that is
+/// larger than any usual size. The VAE decodes two latent frames together and what is left over first, so that only
+/// an odd number of latent frames gives the frames that were asked for.
+///
+/// # Errors
+/// The first limit that it breaks, with the nearest values that would do.
+pub fn check_cog(request: &Request, dit: &CogVideoXConfig, scale: usize) -> Result<(), RequestError> {
+    let most = Size { width: (dit.sample_width * scale) as u32, height: (dit.sample_height * scale) as u32 };
+    let pair = 2 * dit.temporal_compression_ratio as u32;
+    match dit.patch_size_t {
+        None if request.size != most => return Err(RequestError::OneSize { asked: request.size, only: most }),
+        None => check_frames(request.frames, pair, 1, dit.sample_frames as u32)?,
+        Some(pt) => {
+            let step = (scale * dit.patch_size) as u32;
+            check_size(request.size, step, most.width.min(most.height) / step * step)?;
+            check_frames(request.frames, pair * pt as u32, 1, COG_FRAMES_MOST)?;
+        }
+    }
+    check_steps(request)
+}
+
+/// Checks a request for a FLUX.1 model whose VAE makes `scale` pixels of a latent one; two latents make a token.
+///
+/// # Errors
+/// The first limit that it breaks, with the nearest values that would do.
+pub fn check_flux(request: &Request, scale: usize) -> Result<(), RequestError> {
+    let step = 2 * scale as u32;
+    check_size(request.size, step, FLUX_SIDE_MOST.max(step) / step * step)?;
+    if request.frames != 1 {
+        return Err(RequestError::Picture(request.frames));
+    }
+    check_steps(request)
+}
+
+fn check_steps(request: &Request) -> Result<(), RequestError> {
     if request.steps == 0 || request.steps > STEPS_MOST {
         return Err(RequestError::Steps { asked: request.steps, most: STEPS_MOST });
     }
@@ -92,31 +173,36 @@ fn check_size(asked: Size, step: u32, most: u32) -> Result<(), RequestError> {
     if nearest == asked { Ok(()) } else { Err(RequestError::Size { asked, step, most, nearest }) }
 }
 
-fn check_frames(asked: u32, step: u32, latent_most: u32) -> Result<(), RequestError> {
-    let most = (latent_most - 1) * step + 1;
-    let below = (asked.clamp(1, most) - 1) / step * step + 1;
+/// `least` and `most` are one more than multiples of `step`.
+fn check_frames(asked: u32, step: u32, least: u32, most: u32) -> Result<(), RequestError> {
+    let below = (asked.clamp(least, most) - 1) / step * step + 1;
     if asked == below {
         return Ok(());
     }
-    Err(RequestError::Frames { asked, step, most, below, above: (below + step).min(most) })
+    Err(RequestError::Frames { asked, step, least, most, below, above: (below + step).min(most) })
 }
 
 /// Checks tile settings against the latent scale.
 ///
 /// # Errors
-/// If the tile or the overlap is no multiple of the scale, or the overlap not below the tile.
-pub(crate) fn check_tile(tile: Option<Size>, overlap: u32, chunk: u32, step: u32) -> Result<(), RequestError> {
-    if chunk == 0 {
-        return Err(RequestError::FrameChunk(chunk));
+/// If the tile or the overlap is no multiple of the scale, the overlap not below the tile, or there are too many tiles.
+pub(crate) fn check_tile(knobs: &Knobs, size: Size, step: u32) -> Result<(), RequestError> {
+    if knobs.frame_chunk == 0 {
+        return Err(RequestError::FrameChunk(knobs.frame_chunk));
     }
-    let Some(tile) = tile else { return Ok(()) };
+    let (Some(tile), overlap) = (knobs.tile, knobs.tile_overlap) else { return Ok(()) };
     let near = |side: u32| (side.saturating_add(step / 2) / step * step).clamp(2 * step, 1 << 20);
     let nearest = Size { width: near(tile.width), height: near(tile.height) };
     let nearest_overlap = (overlap / step * step).min(nearest.width.min(nearest.height) - step);
-    if nearest == tile && nearest_overlap == overlap {
-        return Ok(());
+    if nearest != tile || nearest_overlap != overlap {
+        return Err(RequestError::Tile { tile, overlap, step, nearest, nearest_overlap });
     }
-    Err(RequestError::Tile { tile, overlap, step, nearest, nearest_overlap })
+    let along = |side: u32, tile: u32| u64::from(side.div_ceil(tile - overlap));
+    let count = along(size.width, tile.width) * along(size.height, tile.height);
+    if count > TILES_MOST {
+        return Err(RequestError::Tiles { tile, overlap, count, most: TILES_MOST });
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -141,9 +227,9 @@ mod tests {
 
     #[test]
     fn frames_name_both_neighbours() {
-        assert!(check_frames(81, 4, 1024).is_ok());
-        assert!(check_frames(1, 4, 1024).is_ok());
-        let check = |asked, expected| match check_frames(asked, 4, 1024) {
+        assert!(check_frames(81, 4, 1, 4093).is_ok());
+        assert!(check_frames(1, 4, 1, 4093).is_ok());
+        let check = |asked, expected| match check_frames(asked, 4, 1, 4093) {
             Err(RequestError::Frames { below, above, .. }) => assert_eq!((below, above), expected),
             other => panic!("{other:?}"),
         };
@@ -154,9 +240,16 @@ mod tests {
 
     #[test]
     fn tiles_are_larger_than_their_overlap() {
-        assert!(check_tile(Some(size(256, 256)), 64, 1, 8).is_ok());
-        assert!(check_tile(Some(size(64, 64)), 64, 1, 8).is_err());
-        assert!(check_tile(Some(size(250, 256)), 64, 1, 8).is_err());
-        assert!(check_tile(None, 3, 0, 8).is_err());
+        let check = |tile: Option<u32>, tile_overlap, frame_chunk| {
+            let tile = tile.map(|side| size(side, 256));
+            check_tile(&Knobs { tile, tile_overlap, frame_chunk, ..Knobs::default() }, size(8192, 8192), 8)
+        };
+        assert_eq!(check(Some(256), 64, 1), Ok(()));
+        assert!(matches!(check(Some(64), 64, 1), Err(RequestError::Tile { .. })));
+        assert!(matches!(check(Some(250), 64, 1), Err(RequestError::Tile { .. })));
+        assert!(matches!(check(Some(u32::MAX), u32::MAX, 1), Err(RequestError::Tile { .. })));
+        assert!(matches!(check(Some(256), 248, 1), Err(RequestError::Tiles { count: 1_048_576, .. })));
+        assert_eq!(check(None, 3, 0), Err(RequestError::FrameChunk(0)));
+        assert_eq!(check(None, 3, 1), Ok(()));
     }
 }

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use loadline_core::{Bytes, Job, JobBlock, Knobs, ModelSpec, Pass, Request, Stage, Task};
+use loadline_core::{Bytes, Component, Job, JobBlock, Knobs, ModelSpec, Pass, Request, Stage, Task};
 
 use super::{At, Group, Host, Program, Script, StageScript};
 use crate::ops::{BlockWeights, KernelSet, OpError, Ops, Symbolic, Weight};
-use crate::spec::storage_of;
+use crate::spec::StorageRule;
 
 /// Why a request could not be lowered.
 #[derive(Debug, thiserror::Error)]
@@ -56,32 +56,38 @@ pub fn lower(
     })
 }
 
+/// The script's components with their storage, by the script's numbers.
+fn components<'a>(model: &'a ModelSpec, script: &Script, knobs: &Knobs) -> Vec<Option<(&'a Component, StorageRule)>> {
+    let find = |name: &String| model.component(name).map(|c| (c, StorageRule::new(c, knobs)));
+    script.components.iter().map(find).collect()
+}
+
 fn job_blocks(model: &ModelSpec, script: &Script, knobs: &Knobs) -> Vec<JobBlock> {
+    let components = components(model, script, knobs);
     let block = |b: &super::ScriptBlock| {
-        let name = &script.components[b.component as usize];
-        let component = model.component(name)?;
+        let (component, rule) = components[b.component as usize]?;
         let block = component.blocks.get(b.index as usize)?;
-        let storage = |t: &loadline_core::TensorSpec| storage_of(component, t, knobs);
         let tensors = || component.block_tensors(block);
         Some(JobBlock {
             component: b.component,
             index: b.index,
-            name: format!("{name}.{}", block.name),
-            slab: tensors().map(|t| storage(t).bytes(t.elements()).round_up(loadline_core::SLAB_ALIGN)).sum(),
-            file: tensors().map(|t| t.file_dtype.unwrap_or(storage(t)).bytes(t.elements())).sum(),
-            converts: tensors().any(|t| t.file_dtype.is_some_and(|d| d != storage(t))),
+            name: format!("{}.{}", component.name, block.name),
+            slab: tensors().map(|t| rule.of(t).bytes(t.elements()).round_up(loadline_core::SLAB_ALIGN)).sum(),
+            file: tensors().map(|t| t.file_dtype.unwrap_or(rule.of(t)).bytes(t.elements())).sum(),
+            converts: tensors().any(|t| t.file_dtype.is_some_and(|d| d != rule.of(t))),
         })
     };
     script.blocks.iter().filter_map(block).collect()
 }
 
 fn symbolic_weights(model: &ModelSpec, script: &Script, knobs: &Knobs) -> Vec<BlockWeights<()>> {
+    let components = components(model, script, knobs);
     let weights = |b: &super::ScriptBlock| {
-        let component = model.component(&script.components[b.component as usize])?;
+        let (component, rule) = components[b.component as usize]?;
         let block = component.blocks.get(b.index as usize)?;
         let entries = component.block_tensors(block).map(|t| {
             let shape = t.shape.iter().map(|d| *d as usize).collect();
-            (t.name.clone(), Weight { shape, dtype: storage_of(component, t, knobs), data: () })
+            (t.name.clone(), Weight { shape, dtype: rule.of(t), data: () })
         });
         Some(BlockWeights { name: block.name.clone(), entries: entries.collect() })
     };
@@ -108,32 +114,37 @@ impl Passes {
             self.distinct.push(pass);
             self.distinct.len() - 1
         }) as u32;
-        self.repeat(index);
+        self.repeat(index, 1);
         index
     }
 
-    fn repeat(&mut self, index: u32) {
+    fn repeat(&mut self, index: u32, times: u32) {
         match self.order.last_mut() {
-            Some((last, count)) if *last == index => *count += 1,
-            _ => self.order.push((index, 1)),
+            Some((last, count)) if *last == index => *count += times,
+            _ => self.order.push((index, times)),
         }
     }
+}
+
+/// Equal neighbours as one entry with their number: what repeats a tile of a thousand chunks in a few steps.
+fn runs(order: &[u32]) -> Vec<(u32, u32)> {
+    order.chunk_by(|a, b| a == b).map(|run| (run[0], run.len() as u32)).collect()
 }
 
 impl Tracer<'_> {
     fn stage(&mut self, index: usize, script: &StageScript) -> Result<Stage, LowerError> {
         let mut passes = Passes::default();
-        let mut known: BTreeMap<(String, [u64; 5]), Vec<u32>> = BTreeMap::new();
+        let mut known: BTreeMap<(String, [u64; 5]), Vec<(u32, u32)>> = BTreeMap::new();
         let mut first = 0;
         for group in &script.groups {
             let key = (group.key.clone(), self.ops.ledger.live_by_class());
             // The last group is always traced: what it leaves behind is what the next stage starts with.
             let last = std::ptr::eq(group, &script.groups[script.groups.len() - 1]);
             match known.get(&key).filter(|_| !last) {
-                Some(order) => order.iter().for_each(|i| passes.repeat(*i)),
+                Some(runs) => runs.iter().for_each(|(index, count)| passes.repeat(*index, *count)),
                 None => {
                     let order = self.group(index, script, group, first, &mut passes)?;
-                    known.insert(key, order);
+                    known.insert(key, runs(&order));
                 }
             }
             first += group.passes;
@@ -170,7 +181,7 @@ impl Tracer<'_> {
             if steady && i % period == 0 && i < last {
                 for skipped in i..last {
                     let index = order[n - p + ((skipped - i) % period) as usize];
-                    passes.repeat(index);
+                    passes.repeat(index, 1);
                     order.push(index);
                 }
                 i = last;

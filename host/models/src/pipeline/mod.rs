@@ -5,15 +5,28 @@
 //! writes down what each task costs; a run gives the same program a real backend, and the engine tells it
 //! which task is next.
 
+mod cog;
+mod error;
+mod flux;
+mod forecast;
+mod latents;
 mod limits;
 mod lower;
+mod parts;
+mod prompts;
+mod walk;
 mod wan;
 
 use loadline_core::{BlockId, StageKind};
 
-pub use limits::{RequestError, check_wan};
+pub use cog::{CogProgram, CogRecipe};
+pub use error::PipelineError;
+pub use flux::{FluxProgram, FluxRecipe};
+pub use forecast::{Support, default_request, forecast_job, support, tile_overlap, tile_sizes};
+pub use limits::{RequestError, check_cog, check_flux, check_wan};
 pub use lower::{LowerError, lower};
-pub use wan::{WanError, WanProgram, WanRecipe, WanSource};
+pub use parts::PipelineSource;
+pub use wan::{WanProgram, WanRecipe};
 
 use crate::ops::{Backend, BlockWeights, OpError, Ops};
 
@@ -87,6 +100,25 @@ pub struct Script {
     pub output_host: u64,
 }
 
+/// Something that a pipeline starts from besides its prompts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// A picture as the vision encoder's processor makes it, `[height, width, channels]`.
+    Picture(usize),
+    /// Frames for the VAE to encode, `[frames, height, width, channels]` from -1 to 1.
+    Frames {
+        /// Which of the videos: the only one, or what stays (0) and what changes (1) of a control video.
+        video: usize,
+        /// The first frame, row and column.
+        start: [usize; 3],
+        /// Frames, rows and columns.
+        size: [usize; 3],
+    },
+    /// What the transformer is conditioned on, put together from what was [`encoded`](Host::encoded), its mask in the
+    /// channels where the model has one: in the layout of the latents.
+    Condition,
+}
+
 /// What a program asks the host for, and gives it. The symbolic world never calls it.
 pub trait Host {
     /// Writes the embedding rows of `ids` as f32, one after the other.
@@ -103,6 +135,20 @@ pub trait Host {
 
     /// Takes decoded frames of one tile and chunk, `[frames, height, width, channels]`, not yet clamped.
     fn frames(&mut self, tile: usize, chunk: usize, shape: [usize; 4], values: &[f32]);
+
+    /// Writes an input. A host of text-to-video pipelines has none.
+    ///
+    /// # Errors
+    /// If there is no such input, or it cannot be read.
+    fn input(&mut self, input: Input, out: &mut [f32]) -> Result<(), String> {
+        let _ = out;
+        Err(format!("the pipeline starts from {input:?}, which this run does not have"))
+    }
+
+    /// Takes the latents of one part (video, tile, batch) of what the VAE encoded, `[frames, height, width, channels]`.
+    fn encoded(&mut self, part: [usize; 3], shape: [usize; 4], values: &[f32]) {
+        let _ = (part, shape, values);
+    }
 
     /// Whether a tensor of that name is wanted by [`observe`](Self::observe).
     fn wants(&self, name: &str) -> bool;
@@ -127,4 +173,9 @@ pub trait Program<B: Backend> {
         weights: Option<&BlockWeights<B::Weight>>,
         host: &mut dyn Host,
     ) -> Result<(), OpError>;
+}
+
+/// The weights of a task that needs some.
+fn needed<W>(weights: Option<&BlockWeights<W>>) -> Result<&BlockWeights<W>, OpError> {
+    weights.ok_or_else(|| OpError::Shape { op: "run", detail: "the task's block is not loaded".into() })
 }

@@ -1,7 +1,9 @@
 //! The Wan pipelines: text, image or control video to video.
 //!
-//! Source of the order of things: diffusers `WanPipeline`. Frames are blended and clamped on the host.
+//! Source of the order of things: diffusers `WanPipeline`, `WanImageToVideoPipeline` and `WanVACEPipeline`. Frames are
+//! blended and clamped on the host, and so are the latents of conditions put together there.
 
+mod condition;
 mod decode;
 mod denoise;
 mod recipe;
@@ -9,9 +11,10 @@ mod text;
 
 use loadline_core::StageKind;
 
-pub use recipe::{WanError, WanRecipe, WanSource};
+pub use recipe::WanRecipe;
 
-use super::{At, Host, Program, Script};
+use super::latents::{Saved, restored, unsaved};
+use super::{At, Host, Program, Script, needed};
 use crate::ops::{Backend, BlockWeights, OpError, Ops, Tensor};
 
 /// The state of a Wan pipeline.
@@ -20,6 +23,7 @@ pub struct WanProgram<B: Backend> {
     text: Option<crate::arch::t5::State<B::Data>>,
     /// The padded embeddings of the prompt and the negative prompt.
     prompts: Vec<Tensor<B::Data>>,
+    condition: condition::State<B::Data>,
     denoise: denoise::State<B::Data>,
     decode: decode::State<B::Data>,
 }
@@ -32,6 +36,7 @@ impl<B: Backend> WanProgram<B> {
             recipe,
             text: None,
             prompts: Vec::new(),
+            condition: condition::State::default(),
             denoise: denoise::State::default(),
             decode: decode::State::default(),
         }
@@ -51,20 +56,18 @@ impl<B: Backend> WanProgram<B> {
         for (i, prompt) in self.prompts.iter().enumerate() {
             ops.to_host(prompt, &mut |values| sink(&format!("prompt.{i}"), &prompt.shape, values))?;
         }
-        self.denoise.save(ops, sink)
+        self.condition.save(ops, sink)?;
+        self.denoise.latents.save(ops, sink)
     }
 
     /// Takes back what [`save`](Self::save) gave out.
     ///
     /// # Errors
     /// If a tensor is missing or the budget is exceeded.
-    pub fn restore(
-        &mut self,
-        ops: &mut Ops<B>,
-        saved: &mut dyn FnMut(&str) -> Option<(Vec<usize>, Vec<f32>)>,
-    ) -> Result<(), OpError> {
+    pub fn restore(&mut self, ops: &mut Ops<B>, saved: Saved<'_>) -> Result<(), OpError> {
         self.restore_prompts(ops, saved)?;
-        self.denoise.restore(ops, saved)
+        self.condition.restore(ops, self.recipe.text.output.0, saved)?;
+        self.denoise.latents.restore(ops, saved)
     }
 }
 
@@ -82,30 +85,11 @@ impl<B: Backend> Program<B> for WanProgram<B> {
     ) -> Result<(), OpError> {
         match self.recipe.script.stages.get(at.stage).map(|s| s.kind) {
             Some(StageKind::TextEncode) => self.encode_text(ops, at, weights, host),
+            Some(StageKind::ImageEncode) => self.see(ops, at, weights, host),
+            Some(StageKind::VaeEncode) => self.encode(ops, at, weights, host),
             Some(StageKind::Denoise) => self.denoise(ops, at, weights, host),
             Some(StageKind::VaeDecode) => self.decode(ops, at, weights, host),
-            _ => Err(OpError::Shape { op: "run", detail: format!("the pipeline has no stage {}", at.stage) }),
+            None => Err(OpError::Shape { op: "run", detail: format!("the pipeline has no stage {}", at.stage) }),
         }
     }
-}
-
-/// The weights of a task that needs some.
-fn needed<W>(weights: Option<&BlockWeights<W>>) -> Result<&BlockWeights<W>, OpError> {
-    weights.ok_or_else(|| OpError::Shape { op: "run", detail: "the task's block is not loaded".into() })
-}
-
-/// A tensor that saved state lacks.
-fn unsaved(name: &str) -> OpError {
-    OpError::Shape { op: "restore", detail: format!("the checkpoint has no tensor '{name}'") }
-}
-
-/// Brings a saved f32 tensor back.
-fn restored<B: Backend>(ops: &mut Ops<B>, shape: &[usize], values: &[f32]) -> Result<Tensor<B::Data>, OpError> {
-    ops.filled(shape, &mut |out| {
-        if out.len() != values.len() {
-            return Err(format!("the checkpoint has {} values for shape {shape:?}", values.len()));
-        }
-        out.copy_from_slice(values);
-        Ok(())
-    })
 }

@@ -60,7 +60,9 @@ pub enum SpecError {
         expected: Vec<u64>,
     },
     /// A tensor's type cannot be run yet.
-    #[error("{path}: tensor '{tensor}' is stored as {dtype}, which cannot be run yet: use an f32, f16 or bf16 checkpoint")]
+    #[error(
+        "{path}: tensor '{tensor}' is stored as {dtype}, which cannot be run yet: use an f32, f16 or bf16 checkpoint"
+    )]
     UnsupportedType {
         /// The component's folder.
         path: PathBuf,
@@ -107,8 +109,8 @@ impl Folder {
             let folder = path.join(&name);
             let file = folder.join("config.json");
             let config = read_json(&file)?;
-            let mut component = super::component(&name, &class, &config)
-                .map_err(|source| SpecError::Config { path: file, source })?;
+            let mut component =
+                super::component(&name, &class, &config).map_err(|source| SpecError::Config { path: file, source })?;
             let weights = WeightIndex::open_component(&folder)?;
             match_files(&folder, &mut component, &weights)?;
             model_components.push(component);

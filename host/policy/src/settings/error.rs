@@ -16,7 +16,9 @@ pub enum SchemaError {
     #[error("the schema is not JSON: {0}")]
     Json(String),
     /// The schema is not a flat object with properties.
-    #[error("the schema must be of type 'object' with 'properties', without other keywords than 'title' and 'description'")]
+    #[error(
+        "the schema must be of type 'object' with 'properties', without other keywords than 'title' and 'description'"
+    )]
     NotFlat,
     /// There are too many settings.
     #[error("the schema has {count} settings, at most {limit} are taken")]

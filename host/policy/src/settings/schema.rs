@@ -65,8 +65,11 @@ impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Boolean => f.write_str("true or false"),
+            Self::Integer { minimum: i64::MIN, maximum: i64::MAX } => f.write_str("a whole number"),
             Self::Integer { minimum, maximum: i64::MAX } => write!(f, "a whole number of at least {minimum}"),
             Self::Integer { minimum, maximum } => write!(f, "a whole number from {minimum} to {maximum}"),
+            Self::Number { minimum: f64::MIN, maximum: f64::MAX } => f.write_str("a number"),
+            Self::Number { minimum, maximum: f64::MAX } => write!(f, "a number of at least {minimum}"),
             Self::Number { minimum, maximum } => write!(f, "a number from {minimum} to {maximum}"),
             Self::Text { choices, max_length } if choices.is_empty() => {
                 write!(f, "a text of at most {max_length} bytes")
@@ -138,8 +141,7 @@ impl Schema {
 }
 
 fn properties(schema: &Value) -> Option<&Map<String, Value>> {
-    const KNOWN: [&str; 7] =
-        ["$schema", "$id", "title", "description", "type", "properties", "additionalProperties"];
+    const KNOWN: [&str; 7] = ["$schema", "$id", "title", "description", "type", "properties", "additionalProperties"];
     let object = schema.as_object()?;
     let flat = object.keys().all(|k| KNOWN.contains(&k.as_str()) || k.starts_with("x-"));
     let typed = object.get("type")?.as_str()? == "object";
@@ -190,7 +192,11 @@ fn integer(object: &Map<String, Value>) -> Result<Kind, String> {
         Some(value) => value.as_i64().ok_or_else(|| format!("its {name} {value} is not a whole number")),
     };
     let (minimum, maximum) = (bound("minimum", i64::MIN)?, bound("maximum", i64::MAX)?);
-    if minimum > maximum { Err("its minimum is above its maximum".to_owned()) } else { Ok(Kind::Integer { minimum, maximum }) }
+    if minimum > maximum {
+        Err("its minimum is above its maximum".to_owned())
+    } else {
+        Ok(Kind::Integer { minimum, maximum })
+    }
 }
 
 fn number(object: &Map<String, Value>) -> Result<Kind, String> {
@@ -199,7 +205,11 @@ fn number(object: &Map<String, Value>) -> Result<Kind, String> {
         Some(value) => value.as_f64().ok_or_else(|| format!("its {name} {value} is not a number")),
     };
     let (minimum, maximum) = (bound("minimum", f64::MIN)?, bound("maximum", f64::MAX)?);
-    if minimum > maximum { Err("its minimum is above its maximum".to_owned()) } else { Ok(Kind::Number { minimum, maximum }) }
+    if minimum > maximum {
+        Err("its minimum is above its maximum".to_owned())
+    } else {
+        Ok(Kind::Number { minimum, maximum })
+    }
 }
 
 fn text(object: &Map<String, Value>) -> Result<Kind, String> {

@@ -46,8 +46,8 @@ pub(super) const WORDS: &[(&str, &str)] = &[
 /// The one file that has to spell [`WORDS`] out.
 pub(super) const WORDS_EXEMPT: &str = "host/xtask/src/tidy/lists.rs";
 
-/// Published data under such a folder keeps its own white space.
-pub(super) const FIXTURES: &str = "/fixtures/";
+/// Published data in folders of such names keeps its own white space.
+pub(super) const FIXTURES: [&str; 2] = ["/fixtures/", "/data/"];
 
 /// The command that the README gives for the tests. CI runs this one and no other, so the README cannot rot.
 pub(crate) const TEST_COMMAND: &str = "cargo test --release";

@@ -58,10 +58,7 @@ pub fn rotary<B: Backend>(
             })
         })
     };
-    Ok(Rotary {
-        cos: table(f64::cos)?,
-        sin: table(f64::sin)?,
-    })
+    Ok(Rotary { cos: table(f64::cos)?, sin: table(f64::sin)? })
 }
 
 fn fill_rotary(head_dim: usize, grid: Patches, function: fn(f64) -> f64, out: &mut [f32]) {
@@ -157,10 +154,7 @@ fn patch<B: Backend>(
     let rows = ops.permute(latents, &view, &[1, 3, 5, 0, 2, 4, 6])?;
     let rows = rows.reshaped(&[grid.tokens(), channels * pt * ph * pw])?;
     let rows = ops.cast(rows, compute)?;
-    let (weight, bias) = (
-        weights.get(&format!("{name}.weight"))?,
-        weights.optional(&format!("{name}.bias")),
-    );
+    let (weight, bias) = (weights.get(&format!("{name}.weight"))?, weights.optional(&format!("{name}.bias")));
     ops.linear(&rows, weight, bias, Activation::None)
 }
 
@@ -176,13 +170,7 @@ fn time<B: Backend>(
         timestep_features(timestep, out);
         Ok(())
     })?;
-    let temb = two_layers(
-        ops,
-        weights,
-        "condition_embedder.time_embedder.linear_",
-        Activation::Silu,
-        &features,
-    )?;
+    let temb = two_layers(ops, weights, "condition_embedder.time_embedder.linear_", Activation::Silu, &features)?;
     drop(features);
     let active = ops.rows(&temb, 0, 1)?;
     let active = ops.activate_assign(active, Activation::Silu)?;
@@ -197,13 +185,7 @@ fn text<B: Backend>(
     weights: &BlockWeights<B::Weight>,
     prompt: &Tensor<B::Data>,
 ) -> Result<Tensor<B::Data>, OpError> {
-    two_layers(
-        ops,
-        weights,
-        "condition_embedder.text_embedder.linear_",
-        Activation::GeluTanh,
-        prompt,
-    )
+    two_layers(ops, weights, "condition_embedder.text_embedder.linear_", Activation::GeluTanh, prompt)
 }
 
 fn two_layers<B: Backend>(
@@ -214,16 +196,8 @@ fn two_layers<B: Backend>(
     x: &Tensor<B::Data>,
 ) -> Result<Tensor<B::Data>, OpError> {
     let part = |n: u8, kind: &str| format!("{prefix}{n}.{kind}");
-    let inner = ops.linear(
-        x,
-        weights.get(&part(1, "weight"))?,
-        weights.optional(&part(1, "bias")),
-        act,
-    )?;
-    let (weight, bias) = (
-        weights.get(&part(2, "weight"))?,
-        weights.optional(&part(2, "bias")),
-    );
+    let inner = ops.linear(x, weights.get(&part(1, "weight"))?, weights.optional(&part(1, "bias")), act)?;
+    let (weight, bias) = (weights.get(&part(2, "weight"))?, weights.optional(&part(2, "bias")));
     ops.linear(&inner, weight, bias, Activation::None)
 }
 
@@ -244,23 +218,14 @@ fn picture<B: Backend>(
         x = ops.add_assign(table, image)?;
     }
     let norm = |part: &str| -> Result<_, OpError> {
-        Ok((
-            weights.get(&name(&format!("{part}.weight")))?,
-            weights.get(&name(&format!("{part}.bias")))?,
-        ))
+        Ok((weights.get(&name(&format!("{part}.weight")))?, weights.get(&name(&format!("{part}.bias")))?))
     };
     let n = ops.layer_norm(&x, Some(norm("norm1")?), EPS, None)?;
     drop(x);
-    let (w, b) = (
-        weights.get(&name("ff.net.0.proj.weight"))?,
-        weights.optional(&name("ff.net.0.proj.bias")),
-    );
+    let (w, b) = (weights.get(&name("ff.net.0.proj.weight"))?, weights.optional(&name("ff.net.0.proj.bias")));
     let inner = ops.linear(&n, w, b, Activation::GeluErf)?;
     drop(n);
-    let (w, b) = (
-        weights.get(&name("ff.net.2.weight"))?,
-        weights.optional(&name("ff.net.2.bias")),
-    );
+    let (w, b) = (weights.get(&name("ff.net.2.weight"))?, weights.optional(&name("ff.net.2.bias")));
     let out = ops.linear(&inner, w, b, Activation::None)?;
     drop(inner);
     ops.layer_norm(&out, Some(norm("norm2")?), EPS, None)

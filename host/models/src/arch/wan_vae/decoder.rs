@@ -13,18 +13,12 @@ pub const DECODER_FRONT: [&str; 3] = ["post_quant_conv.", "decoder.conv_in.", "d
 /// The decoder's blocks in order of use: their names and the prefixes of their tensors.
 #[must_use]
 pub fn decoder_blocks(config: &WanVaeConfig) -> Vec<(String, Vec<String>)> {
-    let front = (
-        "decoder.front".to_owned(),
-        DECODER_FRONT.map(str::to_owned).to_vec(),
-    );
+    let front = ("decoder.front".to_owned(), DECODER_FRONT.map(str::to_owned).to_vec());
     let levels = (0..config.decoder_stages().len()).map(|i| {
         let name = format!("decoder.up_blocks.{i}");
         (name.clone(), vec![format!("{name}.")])
     });
-    let tail = (
-        "decoder.tail".to_owned(),
-        vec!["decoder.norm_out.".into(), "decoder.conv_out.".into()],
-    );
+    let tail = ("decoder.tail".to_owned(), vec!["decoder.norm_out.".into(), "decoder.conv_out.".into()]);
     std::iter::once(front).chain(levels).chain([tail]).collect()
 }
 
@@ -58,10 +52,7 @@ pub fn decode_level<B: Backend>(
 ) -> Result<Tensor<B::Data>, OpError> {
     let stages = config.decoder_stages();
     let Some(stage) = stages.get(index) else {
-        return Err(OpError::Shape {
-            op: "decode-level",
-            detail: format!("the decoder has no level {index}"),
-        });
+        return Err(OpError::Shape { op: "decode-level", detail: format!("the decoder has no level {index}") });
     };
     let name = format!("decoder.up_blocks.{index}");
     let first = cache.first_chunk();
@@ -71,11 +62,7 @@ pub fn decode_level<B: Backend>(
         x = residual(ops, weights, &format!("{name}.resnets.{i}"), cache, x)?;
     }
     if let Some(kind) = stage.resample {
-        let upsampler = if config.is_residual {
-            "upsampler"
-        } else {
-            "upsamplers.0"
-        };
+        let upsampler = if config.is_residual { "upsampler" } else { "upsamplers.0" };
         x = upsample(ops, weights, &format!("{name}.{upsampler}"), kind, cache, x)?;
         if let Some(entry) = entry {
             let shortcut = duplicate(ops, entry, stage.output, kind, first)?;
@@ -103,8 +90,7 @@ pub fn decode_tail<B: Backend>(
     // Channels hold a pixel patch as (channel, column, row).
     let [t, h, w] = [x.shape[0], x.shape[1], x.shape[2]];
     let c = x.channels() / (p * p);
-    ops.permute(&x, &[t, h, w, c, p, p], &[0, 1, 5, 2, 4, 3])?
-        .reshaped(&[t, h * p, w * p, c])
+    ops.permute(&x, &[t, h, w, c, p, p], &[0, 1, 5, 2, 4, 3])?.reshaped(&[t, h * p, w * p, c])
 }
 
 fn upsample<B: Backend>(
@@ -116,26 +102,13 @@ fn upsample<B: Backend>(
     x: Tensor<B::Data>,
 ) -> Result<Tensor<B::Data>, OpError> {
     let x = match kind {
-        WanResample::SpaceTime => {
-            double_time(ops, weights, &format!("{name}.time_conv"), cache, x)?
-        }
+        WanResample::SpaceTime => double_time(ops, weights, &format!("{name}.time_conv"), cache, x)?,
         WanResample::Space => x,
     };
     let doubled = ops.upsample(&x)?;
     drop(x);
-    let spec = ConvSpec {
-        stride: [1, 1, 1],
-        pad: [1, 1, 1, 1],
-        pad_front: 0,
-    };
-    convolve(
-        ops,
-        weights,
-        &format!("{name}.resample.1"),
-        &doubled,
-        None,
-        spec,
-    )
+    let spec = ConvSpec { stride: [1, 1, 1], pad: [1, 1, 1, 1], pad_front: 0 };
+    convolve(ops, weights, &format!("{name}.resample.1"), &doubled, None, spec)
 }
 
 /// Two frames for one, from the second chunk on; the first frame of a video stands alone.
@@ -163,18 +136,13 @@ fn double_time<B: Backend>(
         Remembered::Frames(frames) => Some(frames),
         Remembered::Skipped => None,
     };
-    let spec = ConvSpec {
-        stride: [1, 1, 1],
-        pad: [0; 4],
-        pad_front: 2 - older.map_or(0, |f| f.shape[0]),
-    };
+    let spec = ConvSpec { stride: [1, 1, 1], pad: [0; 4], pad_front: 2 - older.map_or(0, |f| f.shape[0]) };
     let both = convolve(ops, weights, name, &x, older, spec)?;
     cache.put(place, Remembered::Frames(newer));
     let [t, h, w, c] = [x.shape[0], x.shape[1], x.shape[2], x.channels()];
     drop(x);
     // Half of the channels is the earlier frame, half the later.
-    ops.permute(&both, &[t, h, w, 2, c], &[0, 3, 1, 2, 4])?
-        .reshaped(&[2 * t, h, w, c])
+    ops.permute(&both, &[t, h, w, 2, c], &[0, 3, 1, 2, 4])?.reshaped(&[2 * t, h, w, c])
 }
 
 /// The parameter-free shortcut of 2.2: channels become pixels and frames.
@@ -193,9 +161,7 @@ fn duplicate<B: Backend>(
     drop(repeated);
     let full = full.reshaped(&[t * ft, 2 * h, 2 * w, out])?;
     if first_chunk && ft > 1 {
-        return ops.within(ActClass::Activations, |ops| {
-            ops.rows(&full, ft - 1, t * ft - (ft - 1))
-        });
+        return ops.within(ActClass::Activations, |ops| ops.rows(&full, ft - 1, t * ft - (ft - 1)));
     }
     Ok(full)
 }

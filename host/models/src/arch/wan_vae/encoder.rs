@@ -10,23 +10,12 @@ use crate::params::{WanResample, WanStage, WanVaeConfig};
 /// The encoder's blocks in order of use: their names and the prefixes of their tensors.
 #[must_use]
 pub fn encoder_blocks(config: &WanVaeConfig) -> Vec<(String, Vec<String>)> {
-    let front = (
-        "encoder.front".to_owned(),
-        vec!["encoder.conv_in.".to_owned()],
-    );
+    let front = ("encoder.front".to_owned(), vec!["encoder.conv_in.".to_owned()]);
     let levels = (0..config.encoder_stages().len()).map(|i| {
-        let prefixes = layer_names(config, i)
-            .into_iter()
-            .map(|n| format!("{n}."))
-            .collect();
+        let prefixes = layer_names(config, i).into_iter().map(|n| format!("{n}.")).collect();
         (format!("encoder.levels.{i}"), prefixes)
     });
-    let tail = [
-        "encoder.mid_block.",
-        "encoder.norm_out.",
-        "encoder.conv_out.",
-        "quant_conv.",
-    ];
+    let tail = ["encoder.mid_block.", "encoder.norm_out.", "encoder.conv_out.", "quant_conv."];
     let tail = ("encoder.tail".to_owned(), tail.map(str::to_owned).to_vec());
     std::iter::once(front).chain(levels).chain([tail]).collect()
 }
@@ -37,15 +26,11 @@ fn layer_names(config: &WanVaeConfig, level: usize) -> Vec<String> {
     if config.is_residual {
         return vec![format!("encoder.down_blocks.{level}")];
     }
-    let layers = |s: &WanStage| {
-        s.resnets * if s.attention { 2 } else { 1 } + usize::from(s.resample.is_some())
-    };
+    let layers = |s: &WanStage| s.resnets * if s.attention { 2 } else { 1 } + usize::from(s.resample.is_some());
     let stages = config.encoder_stages();
     let first: usize = stages.iter().take(level).map(layers).sum();
     let count = stages.get(level).map_or(0, layers);
-    (first..first + count)
-        .map(|i| format!("encoder.down_blocks.{i}"))
-        .collect()
+    (first..first + count).map(|i| format!("encoder.down_blocks.{i}")).collect()
 }
 
 /// One chunk of frames (`[frames, height, width, channels]`) up to the first level.
@@ -75,18 +60,12 @@ pub fn encode_level<B: Backend>(
 ) -> Result<Tensor<B::Data>, OpError> {
     let stages = config.encoder_stages();
     let Some(stage) = stages.get(index) else {
-        return Err(OpError::Shape {
-            op: "encode-level",
-            detail: format!("the encoder has no level {index}"),
-        });
+        return Err(OpError::Shape { op: "encode-level", detail: format!("the encoder has no level {index}") });
     };
     let entry = config.is_residual.then(|| x.clone());
     let mut names = level_layers(config, index, stage).into_iter();
     let mut x = x;
-    for name in names
-        .by_ref()
-        .take(stage.resnets * if stage.attention { 2 } else { 1 })
-    {
+    for name in names.by_ref().take(stage.resnets * if stage.attention { 2 } else { 1 }) {
         x = match name {
             Layer::Residual(name) => residual(ops, weights, &name, cache, x)?,
             Layer::Attention(name) => attention(ops, weights, &name, x)?,
@@ -114,11 +93,8 @@ enum Layer {
 fn level_layers(config: &WanVaeConfig, index: usize, stage: &WanStage) -> Vec<Layer> {
     let names = layer_names(config, index);
     if config.is_residual {
-        let resnets =
-            (0..stage.resnets).map(|i| Layer::Residual(format!("{}.resnets.{i}", names[0])));
-        let resample = stage
-            .resample
-            .map(|_| Layer::Resample(format!("{}.downsampler", names[0])));
+        let resnets = (0..stage.resnets).map(|i| Layer::Residual(format!("{}.resnets.{i}", names[0])));
+        let resample = stage.resample.map(|_| Layer::Resample(format!("{}.downsampler", names[0])));
         return resnets.chain(resample).collect();
     }
     let mut names = names.into_iter();
@@ -156,11 +132,7 @@ fn downsample<B: Backend>(
     cache: &mut FeatureCache<B::Data>,
     x: Tensor<B::Data>,
 ) -> Result<Tensor<B::Data>, OpError> {
-    let spec = ConvSpec {
-        stride: [1, 2, 2],
-        pad: [0, 1, 0, 1],
-        pad_front: 0,
-    };
+    let spec = ConvSpec { stride: [1, 2, 2], pad: [0, 1, 0, 1], pad_front: 0 };
     let halved = convolve(ops, weights, &format!("{name}.resample.1"), &x, None, spec)?;
     drop(x);
     if kind == WanResample::Space {
@@ -170,19 +142,8 @@ fn downsample<B: Backend>(
     let newer = remember(ops, &halved, None, 1)?;
     let out = match memory {
         Some(Remembered::Frames(older)) => {
-            let spec = ConvSpec {
-                stride: [2, 1, 1],
-                pad: [0; 4],
-                pad_front: 0,
-            };
-            convolve(
-                ops,
-                weights,
-                &format!("{name}.time_conv"),
-                &halved,
-                Some(&older),
-                spec,
-            )?
+            let spec = ConvSpec { stride: [2, 1, 1], pad: [0; 4], pad_front: 0 };
+            convolve(ops, weights, &format!("{name}.time_conv"), &halved, Some(&older), spec)?
         }
         _ => halved,
     };
@@ -191,17 +152,9 @@ fn downsample<B: Backend>(
 }
 
 /// The parameter-free shortcut of 2.2: pixels and frames become channels, whose groups are averaged.
-fn average<B: Backend>(
-    ops: &mut Ops<B>,
-    x: Tensor<B::Data>,
-    stage: &WanStage,
-) -> Result<Tensor<B::Data>, OpError> {
+fn average<B: Backend>(ops: &mut Ops<B>, x: Tensor<B::Data>, stage: &WanStage) -> Result<Tensor<B::Data>, OpError> {
     let fs = if stage.resample.is_some() { 2 } else { 1 };
-    let ft = if stage.resample == Some(WanResample::SpaceTime) {
-        2
-    } else {
-        1
-    };
+    let ft = if stage.resample == Some(WanResample::SpaceTime) { 2 } else { 1 };
     let [t, h, w, c] = [x.shape[0], x.shape[1], x.shape[2], x.channels()];
     let missing = t.div_ceil(ft) * ft - t;
     let x = if missing > 0 {

@@ -8,11 +8,7 @@ use crate::ops::{Activation, Backend, Bias, BlockWeights, ConvSpec, OpError, Ops
 /// Frames that a causal convolution of three taps remembers.
 const MEMORY: usize = 2;
 
-const SAME: ConvSpec = ConvSpec {
-    stride: [1, 1, 1],
-    pad: [1, 1, 1, 1],
-    pad_front: 0,
-};
+const SAME: ConvSpec = ConvSpec { stride: [1, 1, 1], pad: [1, 1, 1, 1], pad_front: 0 };
 
 pub(super) fn weighted<B: Backend>(
     ops: &mut Ops<B>,
@@ -20,12 +16,7 @@ pub(super) fn weighted<B: Backend>(
     name: &str,
     x: &Tensor<B::Data>,
 ) -> Result<Tensor<B::Data>, OpError> {
-    ops.linear(
-        x,
-        weights.get(&format!("{name}.weight"))?,
-        weights.optional(&format!("{name}.bias")),
-        Activation::None,
-    )
+    ops.linear(x, weights.get(&format!("{name}.weight"))?, weights.optional(&format!("{name}.bias")), Activation::None)
 }
 
 pub(super) fn convolve<B: Backend>(
@@ -37,13 +28,7 @@ pub(super) fn convolve<B: Backend>(
     spec: ConvSpec,
 ) -> Result<Tensor<B::Data>, OpError> {
     let bias = weights.optional(&format!("{name}.bias"));
-    ops.conv(
-        x,
-        history,
-        weights.get(&format!("{name}.weight"))?,
-        bias,
-        spec,
-    )
+    ops.conv(x, history, weights.get(&format!("{name}.weight"))?, bias, spec)
 }
 
 /// The last frames of `x`, filled up from `older` where `x` is too short.
@@ -80,10 +65,7 @@ pub(super) fn causal<B: Backend>(
         _ => None,
     };
     let newer = remember(ops, x, older, MEMORY)?;
-    let spec = ConvSpec {
-        pad_front: MEMORY - older.map_or(0, |f| f.shape[0]),
-        ..SAME
-    };
+    let spec = ConvSpec { pad_front: MEMORY - older.map_or(0, |f| f.shape[0]), ..SAME };
     let out = convolve(ops, weights, name, x, older, spec)?;
     cache.put(place, Remembered::Frames(newer));
     Ok(out)
@@ -128,9 +110,7 @@ pub(super) fn attention<B: Backend>(
         let n = ops.channel_norm(&frame, weights.get(&format!("{name}.norm.gamma"))?, false)?;
         let qkv = weighted(ops, weights, &format!("{name}.to_qkv"), &n)?;
         drop(n);
-        let qkv = ops
-            .permute(&qkv, &[pixels, 3, channels], &[1, 0, 2])?
-            .reshaped(&[3 * pixels, channels])?;
+        let qkv = ops.permute(&qkv, &[pixels, 3, channels], &[1, 0, 2])?.reshaped(&[3 * pixels, channels])?;
         let third = |ops: &Ops<B>, i: usize| ops.view_rows(&qkv, i * pixels, pixels);
         let (q, k, v) = (third(ops, 0)?, third(ops, 1)?, third(ops, 2)?);
         let scale = 1.0 / (channels as f32).sqrt();
@@ -155,21 +135,9 @@ pub(super) fn middle<B: Backend>(
     cache: &mut FeatureCache<B::Data>,
     x: Tensor<B::Data>,
 ) -> Result<Tensor<B::Data>, OpError> {
-    let x = residual(
-        ops,
-        weights,
-        &format!("{side}.mid_block.resnets.0"),
-        cache,
-        x,
-    )?;
+    let x = residual(ops, weights, &format!("{side}.mid_block.resnets.0"), cache, x)?;
     let x = attention(ops, weights, &format!("{side}.mid_block.attentions.0"), x)?;
-    residual(
-        ops,
-        weights,
-        &format!("{side}.mid_block.resnets.1"),
-        cache,
-        x,
-    )
+    residual(ops, weights, &format!("{side}.mid_block.resnets.1"), cache, x)
 }
 
 /// The last norm and convolution of either side.

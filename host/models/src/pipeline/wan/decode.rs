@@ -3,8 +3,9 @@
 use loadline_core::ActClass;
 
 use super::{WanProgram, needed, unsaved};
-use crate::arch::wan_vae::{self, FeatureCache};
+use crate::arch::{FeatureCache, wan_vae};
 use crate::ops::{Backend, BlockWeights, OpError, Ops, Tensor};
+use crate::pipeline::walk::{Place, place};
 use crate::pipeline::{At, Host};
 
 /// What lives from chunk to chunk, and from task to task.
@@ -30,11 +31,12 @@ impl<B: Backend> WanProgram<B> {
         host: &mut dyn Host,
     ) -> Result<(), OpError> {
         let weights = needed(weights)?;
-        let chunks = self.recipe.chunks();
-        let (tile, chunk) = (at.pass as usize / chunks, at.pass as usize % chunks);
+        let Some(place) = place(&self.recipe.tiles, &self.recipe.batches, at.pass) else {
+            return Err(unsaved("latents"));
+        };
         let last = self.recipe.script.stages[at.stage].tasks.len() - 1;
         if at.task == 0 {
-            return self.begin_chunk(ops, tile, chunk, weights);
+            return self.begin_chunk(ops, place, weights);
         }
         let state = &mut self.decode;
         let Some(x) = state.hidden.take() else { return Err(unsaved("VAE state")) };
@@ -47,12 +49,12 @@ impl<B: Backend> WanProgram<B> {
         let frames = wan_vae::decode_tail(ops, &self.recipe.vae, weights, &mut state.cache, x)?;
         state.cache.rewind();
         let shape = [frames.shape[0], frames.shape[1], frames.shape[2], frames.channels()];
-        ops.to_host(&frames, &mut |values| host.frames(tile, chunk, shape, values))?;
-        if chunk + 1 == chunks {
+        ops.to_host(&frames, &mut |values| host.frames(place.tile, place.batch, shape, values))?;
+        if place.ends_tile {
             state.cache = FeatureCache::new();
-            if tile + 1 == self.recipe.tiles.iter().flatten().count() {
-                state.scaled = None;
-            }
+        }
+        if place.ends_video {
+            state.scaled = None;
         }
         Ok(())
     }
@@ -60,19 +62,15 @@ impl<B: Backend> WanProgram<B> {
     fn begin_chunk(
         &mut self,
         ops: &mut Ops<B>,
-        tile: usize,
-        chunk: usize,
+        place: Place,
         weights: &BlockWeights<B::Weight>,
     ) -> Result<(), OpError> {
         self.scale_latents(ops)?;
-        let recipe = &self.recipe;
         let state = &mut self.decode;
-        let (Some(scaled), Some(area)) = (&state.scaled, recipe.tiles.iter().flatten().nth(tile)) else {
-            return Err(unsaved("latents"));
-        };
-        let (first, frames) = recipe.chunk(chunk);
-        let part = ops.crop(scaled, [first, area.top, area.left], [frames, area.height, area.width])?;
-        let part = ops.cast(part, recipe.compute[2])?;
+        let Some(scaled) = &state.scaled else { return Err(unsaved("latents")) };
+        let area = place.area;
+        let part = ops.crop(scaled, [place.first, area.top, area.left], [place.frames, area.height, area.width])?;
+        let part = ops.cast(part, self.recipe.vae_compute)?;
         state.hidden = Some(wan_vae::decode_front(ops, weights, &mut state.cache, part)?);
         Ok(())
     }
@@ -82,7 +80,7 @@ impl<B: Backend> WanProgram<B> {
         if self.decode.scaled.is_some() {
             return Ok(());
         }
-        let Some(latents) = self.denoise.latents.take() else { return Err(unsaved("latents")) };
+        let Some(latents) = self.denoise.latents.current.take() else { return Err(unsaved("latents")) };
         let vae = &self.recipe.vae;
         let single = |values: &[f64]| values.iter().map(|v| *v as f32).collect::<Vec<_>>();
         let (mean, std) = (single(&vae.latents_mean), single(&vae.latents_std));

@@ -1,49 +1,23 @@
 //! Everything about one Wan video that is known before it runs.
 
-use loadline_core::{BlockId, Cfg, DType, Knobs, ModelSpec, Request, StageKind};
+use loadline_core::{DType, Knobs, Request, StageKind};
 use serde_json::Value;
 
-use crate::arch::t5::relative_buckets;
 use crate::arch::wan_dit::Patches;
-use crate::arch::wan_vae::{Tile, tiles};
-use crate::params::{ConfigError, T5Config, WanDitConfig, WanVaeConfig};
-use crate::pipeline::limits::{RequestError, check_tile, check_wan};
-use crate::pipeline::{Group, Script, ScriptBlock, StageScript, TaskScript};
-use crate::schedule::{Sampler, SamplerOptions, ScheduleError};
-use crate::spec::storage_of;
+use crate::arch::{Tile, tiles};
+use crate::params::{ClipVisionConfig, T5Config, WanDitConfig, WanVaeConfig};
+use crate::pipeline::latents::Branches;
+use crate::pipeline::limits::{check_tile, check_wan};
+use crate::pipeline::parts::{NewStage, Part, Writer};
+use crate::pipeline::prompts::{T5Prompts, counted};
+use crate::pipeline::{Group, PipelineError, PipelineSource, Script, StageScript, walk};
+use crate::schedule::Sampler;
 
 /// Tokens that a prompt is padded to, as the reference does.
-pub(super) const TEXT_TOKENS: usize = 512;
+const TEXT_TOKENS: usize = 512;
 
-/// Why a Wan video cannot be made from a model and a request.
-#[derive(Debug, thiserror::Error)]
-pub enum WanError {
-    /// The model does not allow the request.
-    #[error(transparent)]
-    Request(#[from] RequestError),
-    /// A config is wrong.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// The scheduler is not one that Wan can use.
-    #[error(transparent)]
-    Schedule(#[from] ScheduleError),
-    /// The model lacks a component.
-    #[error("model '{model}' has no component '{component}', which a Wan pipeline needs")]
-    MissingComponent {
-        /// The model.
-        model: String,
-        /// The component.
-        component: String,
-    },
-    /// The model asks for conditions that this pipeline does not take.
-    #[error("model '{model}' {what}; its math does not run yet: `plan` works, `run` takes text-to-video models")]
-    NotYet {
-        /// The model.
-        model: String,
-        /// What it needs.
-        what: String,
-    },
-}
+/// The stage of the second transformer, of models that change it when little noise is left.
+const LOW: &str = "denoise-low";
 
 /// Everything about one Wan video that is known before it runs.
 #[derive(Clone, Debug)]
@@ -54,34 +28,63 @@ pub struct WanRecipe {
     pub request: Request,
     /// The knobs.
     pub knobs: Knobs,
-    pub(super) t5: T5Config,
+    model: String,
+    pub(super) text: T5Prompts,
     pub(super) dit: WanDitConfig,
+    low: Option<WanDitConfig>,
+    /// Steps that the first transformer does.
+    pub(super) high_steps: usize,
     pub(super) vae: WanVaeConfig,
+    pub(super) vae_compute: DType,
+    pub(super) condition: Condition,
     pub(super) sampler: Sampler,
-    /// Token ids of the prompt and, with guidance, of the negative prompt. In a forecast only their
-    /// number matters.
-    pub(super) ids: Vec<Vec<u32>>,
-    /// The relative buckets of each of them.
-    pub(super) buckets: Vec<Vec<u32>>,
     /// The latents' `[channels, frames, height, width]`.
     pub latents: [usize; 4],
     pub(super) grid: Patches,
-    /// The tiles of the decoder, row by row.
+    /// The tiles of the VAE, row by row.
     pub tiles: Vec<Vec<Tile>>,
-    /// The compute types of text encoder, transformer and VAE.
-    pub(super) compute: [DType; 3],
+    /// First latent frame and number of latent frames of each chunk that is decoded.
+    pub(super) batches: Vec<(usize, usize)>,
 }
 
-/// What a recipe is made from.
-pub struct WanSource<'a> {
-    /// The model's shape.
-    pub model: &'a ModelSpec,
-    /// A component's config by name.
-    pub config: &'a dyn Fn(&str) -> Option<Value>,
-    /// The scheduler's config.
-    pub scheduler: &'a Value,
-    /// How the schedule deviates from its config.
-    pub sampling: SamplerOptions,
+/// What a video is made from besides its prompt.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Condition {
+    /// CLIP, of transformers that see pictures.
+    pub(super) vision: Option<Vision>,
+    /// Channels beside the noise, or of the control branch.
+    pub(super) channels: Option<usize>,
+    /// How many videos the VAE encodes.
+    videos: usize,
+    /// First frame and number of frames of each chunk that is encoded.
+    pub(super) batches: Vec<(usize, usize)>,
+}
+
+/// CLIP's vision encoder and what it sees.
+#[derive(Clone, Debug)]
+pub(super) struct Vision {
+    pub(super) config: ClipVisionConfig,
+    pub(super) compute: DType,
+    pub(super) pictures: usize,
+}
+
+/// The components of a Wan model.
+struct Parts<'a> {
+    text: Part<'a>,
+    vision: Option<Part<'a>>,
+    dit: Part<'a>,
+    low: Option<Part<'a>>,
+    vae: Part<'a>,
+}
+
+impl<'a> Parts<'a> {
+    fn find(source: &PipelineSource<'a>) -> Result<Self, PipelineError> {
+        let part = |name: &str| Part::find(source, name);
+        let two = source.index.get("boundary_ratio").and_then(Value::as_f64).is_some();
+        let (text, dit, vae) = (part("text_encoder")?, part("transformer")?, part("vae")?);
+        let low = if two { Some(part("transformer_2")?) } else { None };
+        Ok(Self { text, vision: Part::optional(source, "image_encoder"), dit, low, vae })
+    }
 }
 
 impl WanRecipe {
@@ -91,47 +94,60 @@ impl WanRecipe {
     /// # Errors
     /// If the model does not allow the request or its configs are wrong.
     pub fn new(
-        source: &WanSource<'_>,
+        source: &PipelineSource<'_>,
         request: &Request,
         knobs: &Knobs,
         ids: Option<Vec<Vec<u32>>>,
-    ) -> Result<Self, WanError> {
-        let part = |name: &str| Component::find(source, name);
-        let (text, dit_part, vae_part) = (part("text_encoder")?, part("transformer")?, part("vae")?);
-        let t5 = T5Config::from_json(&text.spec.class, &text.config)?;
-        let dit = WanDitConfig::from_json(&dit_part.spec.class, &dit_part.config)?;
-        let vae = WanVaeConfig::from_json(&vae_part.config)?;
-        check_wan(request, &dit, &vae)?;
-        check_tile(knobs.tile, knobs.tile_overlap, knobs.frame_chunk, vae.scale_factor_spatial as u32)?;
-        unconditioned(source.model, &dit, &vae)?;
-        let sampler = Sampler::from_config(source.scheduler, request.steps as usize, &source.sampling)?;
+    ) -> Result<Self, PipelineError> {
+        let parts = Parts::find(source)?;
+        let t5 = T5Config::from_json(&parts.text.spec.class, &parts.text.config)?;
+        let dit = WanDitConfig::from_json(&parts.dit.spec.class, &parts.dit.config)?;
+        let vae = WanVaeConfig::from_json(&parts.vae.config)?;
+        let vision = vision(source, &parts, &dit, knobs)?;
+        check_wan(request, &dit, &vae, vision.as_ref().map_or(1, |v| v.pictures))?;
+        check_tile(knobs, request.size, vae.scale_factor_spatial as u32)?;
+        let condition = condition(source, &dit, &vae, request, vision)?;
+        let low = second_transformer(source, &parts, &dit)?;
+        let sampler = Sampler::from_config(source.scheduler, request.steps as usize, source.sampling)?;
         let latents = latent_shape(request, &vae);
         let [pt, ph, pw] = dit.patch_size;
         let grid = Patches { frames: latents[1] / pt, rows: latents[2] / ph, columns: latents[3] / pw };
-        let scale = vae.scale_factor_spatial;
-        let tiles = tiles(latents[2], latents[3], knobs.tile, knobs.tile_overlap as usize, scale);
-        let ids = ids.unwrap_or_else(|| counted(request));
-        let buckets = ids.iter().map(|i| {
-            relative_buckets(i.len(), t5.relative_attention_num_buckets, t5.relative_attention_max_distance)
-        });
-        let compute = [&text, &dit_part, &vae_part].map(|c| c.compute(knobs));
+        let types = [parts.text.compute(knobs), parts.dit.compute(knobs)];
+        let ids = ids.unwrap_or_else(|| counted(request, TEXT_TOKENS));
         let mut recipe = Self {
-            script: Script { components: vec![], blocks: vec![], stages: vec![], output_host: 0 },
+            script: Script::default(),
             request: request.clone(),
             knobs: knobs.clone(),
-            buckets: buckets.collect(),
-            t5,
+            model: source.model.name.clone(),
+            text: T5Prompts::new(&parts.text, t5, ids, types, TEXT_TOKENS),
+            high_steps: high_steps(source, &sampler),
+            vae_compute: parts.vae.compute(knobs),
+            tiles: tiles(latents[2], latents[3], knobs.tile, knobs.tile_overlap as usize, vae.scale_factor_spatial),
+            batches: batches(latents[1], 1, knobs.frame_chunk as usize),
             dit,
+            low,
             vae,
+            condition,
             sampler,
-            ids,
             latents,
             grid,
-            tiles,
-            compute,
         };
-        recipe.script = recipe.write_script([&text, &dit_part, &vae_part]);
+        recipe.script = recipe.write_script(&parts);
         Ok(recipe)
+    }
+
+    /// Whether a run can be given everything that the model needs.
+    ///
+    /// # Errors
+    /// [`PipelineError::NotYet`] for models that start from a picture or a control video, or have two transformers.
+    pub fn runs(&self) -> Result<(), PipelineError> {
+        let what = match &self.condition {
+            _ if self.dit.vace.is_some() => "takes a control video",
+            Condition { channels: Some(_), .. } => "starts from a picture",
+            _ if self.low.is_some() => "has two transformers",
+            _ => return Ok(()),
+        };
+        Err(PipelineError::NotYet { model: self.model.clone(), what: what.to_owned() })
     }
 
     /// The frames, height, width and channels of the video.
@@ -147,49 +163,67 @@ impl WanRecipe {
         self.vae.scale_factor_spatial
     }
 
-    /// The branches of guidance, and how many of them one pass runs.
-    pub(super) fn branches(&self) -> (usize, usize) {
-        let branches = if self.request.guided() { 2 } else { 1 };
-        let per_pass = if self.knobs.cfg == Cfg::Sequential { 1 } else { branches };
-        (branches, per_pass)
-    }
-
-    /// First latent frame and number of latent frames of a chunk.
-    pub(super) fn chunk(&self, chunk: usize) -> (usize, usize) {
-        let each = self.knobs.frame_chunk.max(1) as usize;
-        match chunk {
-            0 => (0, 1),
-            n => {
-                let start = 1 + (n - 1) * each;
-                (start, each.min(self.latents[1] - start))
-            }
-        }
-    }
-
     /// The number of chunks of every tile.
     #[must_use]
     pub fn chunks(&self) -> usize {
-        1 + (self.latents[1] - 1).div_ceil(self.knobs.frame_chunk.max(1) as usize)
+        self.batches.len()
     }
 
-    fn write_script(&self, parts: [&Component<'_>; 3]) -> Script {
+    pub(super) fn branches(&self) -> Branches {
+        Branches::new(&self.request, &self.knobs)
+    }
+
+    /// Whether a stage walks the second transformer.
+    pub(super) fn is_low(&self, stage: &StageScript) -> bool {
+        stage.name == LOW
+    }
+
+    /// The first or the second transformer.
+    pub(super) fn transformer(&self, low: bool) -> &WanDitConfig {
+        self.low.as_ref().filter(|_| low).unwrap_or(&self.dit)
+    }
+
+    fn write_script(&self, parts: &Parts<'_>) -> Script {
         let mut writer = Writer::default();
-        let (branches, per_pass) = self.branches();
-        let text_groups = self.ids.iter().map(|ids| Group { key: ids.len().to_string(), passes: 1, period: 1 });
-        writer.stage(parts[0], StageKind::TextEncode, "text-encode", Some("embed"), None, |_| true, text_groups.collect(), 1);
-        let each_step = (branches / per_pass) as u64;
-        let steps = Group { key: String::new(), passes: u64::from(self.request.steps) * each_step, period: each_step };
-        writer.stage(parts[1], StageKind::Denoise, "denoise", None, Some("sampler"), |_| true, vec![steps], each_step);
-        let tiles = self.tiles.iter().flatten().map(|t| Group {
-            key: format!("{}x{}", t.height, t.width),
-            passes: self.chunks() as u64,
-            period: 1,
-        });
-        let decoder = |name: &str| name.starts_with("decoder.");
-        writer.stage(parts[2], StageKind::VaeDecode, "vae-decode", None, None, decoder, tiles.collect(), 1);
+        self.text.write(&mut writer, &parts.text, "text-encode");
+        self.write_conditions(&mut writer, parts);
+        let steps = self.sampler.steps().len();
+        self.write_denoise(&mut writer, &parts.dit, "denoise", self.high_steps);
+        if let Some(low) = &parts.low {
+            self.write_denoise(&mut writer, low, LOW, steps - self.high_steps);
+        }
+        writer.stage(
+            &parts.vae,
+            NewStage {
+                blocks: &|name| name.starts_with("decoder."),
+                groups: walk::groups(&self.tiles, &self.batches, 1),
+                ..NewStage::new(StageKind::VaeDecode, "vae-decode")
+            },
+        );
         let values: usize = self.output_shape().iter().product();
         writer.script.output_host = 4 * values as u64;
         writer.script
+    }
+
+    fn write_conditions(&self, writer: &mut Writer, parts: &Parts<'_>) {
+        if let (Some(vision), Some(part)) = (&self.condition.vision, &parts.vision) {
+            // The result is the state after the last layer but one: what follows is neither loaded nor run.
+            let last = format!("vision_model.encoder.layers.{}", vision.config.num_hidden_layers - 1);
+            let group = Group { key: String::new(), passes: vision.pictures as u64, period: 1 };
+            let stage = NewStage::new(StageKind::ImageEncode, "image-encode");
+            let blocks = |name: &str| name != "tail" && name != last;
+            writer.stage(part, NewStage { blocks: &blocks, groups: vec![group], ..stage });
+        }
+        let stage = NewStage::new(StageKind::VaeEncode, "vae-encode");
+        let groups = walk::groups(&self.tiles, &self.condition.batches, self.condition.videos);
+        writer.stage(&parts.vae, NewStage { blocks: &|name| name.starts_with("encoder."), groups, ..stage });
+    }
+
+    fn write_denoise(&self, writer: &mut Writer, part: &Part<'_>, name: &str, steps: usize) {
+        let period = self.branches().passes();
+        let groups = vec![Group { key: String::new(), passes: steps as u64 * period, period }];
+        let stage = NewStage::new(StageKind::Denoise, name);
+        writer.stage(part, NewStage { after: Some("sampler"), groups, safe_every: period, ..stage });
     }
 }
 
@@ -199,78 +233,84 @@ fn latent_shape(request: &Request, vae: &WanVaeConfig) -> [usize; 4] {
     [vae.z_dim, frames, request.size.height as usize / scale, request.size.width as usize / scale]
 }
 
-fn counted(request: &Request) -> Vec<Vec<u32>> {
-    let count = |tokens: u32| vec![0; (tokens as usize).clamp(1, TEXT_TOKENS)];
-    let negative = request.guided().then_some(request.negative_tokens);
-    std::iter::once(request.prompt_tokens).chain(negative).map(count).collect()
+/// One frame first, which stands alone, then `each` together.
+fn batches(frames: usize, alone: usize, each: usize) -> Vec<(usize, usize)> {
+    let rest = (alone..frames).step_by(each.max(1)).map(|start| (start, each.min(frames - start)));
+    std::iter::once((0, alone)).chain(rest).collect()
 }
 
-/// This pipeline has no picture and no control video to offer.
-fn unconditioned(model: &ModelSpec, dit: &WanDitConfig, vae: &WanVaeConfig) -> Result<(), WanError> {
-    let not = |what: &str| Err(WanError::NotYet { model: model.name.clone(), what: what.to_owned() });
-    if dit.vace.is_some() {
-        return not("takes a control video");
-    }
-    if dit.in_channels != vae.z_dim || dit.image_dim.is_some() {
-        return not("starts from a picture");
-    }
-    if model.component("transformer_2").is_some_and(|c| !c.absent) {
-        return not("has two transformers");
-    }
-    Ok(())
+/// Steps whose time is at or above the boundary between the transformers.
+fn high_steps(source: &PipelineSource<'_>, sampler: &Sampler) -> usize {
+    let Some(ratio) = source.index.get("boundary_ratio").and_then(Value::as_f64) else {
+        return sampler.steps().len();
+    };
+    let train = source.scheduler.get("num_train_timesteps").and_then(Value::as_f64).unwrap_or(1000.0);
+    sampler.timesteps().iter().take_while(|t| **t >= ratio * train).count()
 }
 
-/// A component with its config.
-struct Component<'a> {
-    spec: &'a loadline_core::Component,
-    config: Value,
+fn contradiction<T>(source: &PipelineSource<'_>, what: String) -> Result<T, PipelineError> {
+    Err(PipelineError::Contradiction { model: source.model.name.clone(), what })
 }
 
-impl<'a> Component<'a> {
-    fn find(source: &WanSource<'a>, name: &str) -> Result<Self, WanError> {
-        let spec = source.model.component(name).filter(|c| !c.absent);
-        match (spec, (source.config)(name)) {
-            (Some(spec), Some(config)) => Ok(Self { spec, config }),
-            _ => Err(WanError::MissingComponent { model: source.model.name.clone(), component: name.to_owned() }),
+/// The second transformer, which must take the same latents and positions as the first.
+fn second_transformer(
+    source: &PipelineSource<'_>,
+    parts: &Parts<'_>,
+    dit: &WanDitConfig,
+) -> Result<Option<WanDitConfig>, PipelineError> {
+    let Some(part) = &parts.low else { return Ok(None) };
+    let low = WanDitConfig::from_json(&part.spec.class, &part.config)?;
+    let traits = |d: &WanDitConfig| (d.patch_size, d.in_channels, d.out_channels, d.attention_head_dim, d.text_dim);
+    if traits(&low) != traits(dit) || low.vace.is_some() != dit.vace.is_some() {
+        return contradiction(source, "transformer_2 takes other latents than transformer".into());
+    }
+    Ok(Some(low))
+}
+
+/// What the transformer's config asks for besides noise and prompt.
+fn condition(
+    source: &PipelineSource<'_>,
+    dit: &WanDitConfig,
+    vae: &WanVaeConfig,
+    request: &Request,
+    vision: Option<Vision>,
+) -> Result<Condition, PipelineError> {
+    let noise = if dit.vace.is_some() { dit.in_channels } else { dit.out_channels };
+    if noise != vae.z_dim {
+        return contradiction(source, format!("transformer makes {noise} channels, vae has {}", vae.z_dim));
+    }
+    let (channels, videos) = match &dit.vace {
+        // What stays and what changes, and the mask of every pixel.
+        Some(vace) => (Some((vace.in_channels, 2 * vae.z_dim + vae.scale_factor_spatial.pow(2))), 2),
+        // The mask of every frame, and the picture's latents.
+        None if dit.in_channels != noise => {
+            (Some((dit.in_channels.saturating_sub(noise), vae.scale_factor_temporal + vae.z_dim)), 1)
         }
+        None => (None, 0),
+    };
+    if let Some((takes, made)) = channels.filter(|(takes, made)| takes != made) {
+        return contradiction(source, format!("transformer takes {takes} channels of condition, vae makes {made}"));
     }
-
-    /// The type that activations have: that of most weights.
-    fn compute(&self, knobs: &Knobs) -> DType {
-        let plain = self.spec.tensors.iter().find(|t| !t.keep_f32);
-        plain.map_or(DType::F32, |t| storage_of(self.spec, t, knobs).compute())
-    }
+    let frames = request.frames as usize;
+    let batches = if videos > 0 { batches(frames, 1, vae.scale_factor_temporal) } else { Vec::new() };
+    Ok(Condition { vision, channels: channels.map(|c| c.0), videos, batches })
 }
 
-#[derive(Default)]
-struct Writer {
-    script: Script,
-}
-
-impl Writer {
-    /// A stage that walks the selected blocks of a component, with tasks before and after them.
-    #[allow(clippy::too_many_arguments)] // one call for each stage, all on one page
-    fn stage(
-        &mut self,
-        part: &Component<'_>,
-        kind: StageKind,
-        name: &str,
-        first: Option<&str>,
-        last: Option<&str>,
-        select: impl Fn(&str) -> bool,
-        groups: Vec<Group>,
-        safe_every: u64,
-    ) {
-        let component = self.script.components.len() as u32;
-        self.script.components.push(part.spec.name.clone());
-        let bare = |name: &str| TaskScript { name: name.to_owned(), block: None };
-        let mut tasks: Vec<_> = first.map(bare).into_iter().collect();
-        for (block, index) in part.spec.blocks.iter().zip(0..).filter(|(b, _)| select(&b.name)) {
-            let id = BlockId(self.script.blocks.len() as u32);
-            self.script.blocks.push(ScriptBlock { component, index });
-            tasks.push(TaskScript { name: block.name.clone(), block: Some(id) });
-        }
-        tasks.extend(last.map(bare));
-        self.script.stages.push(StageScript { kind, name: name.to_owned(), component, tasks, groups, safe_every });
+fn vision(
+    source: &PipelineSource<'_>,
+    parts: &Parts<'_>,
+    dit: &WanDitConfig,
+    knobs: &Knobs,
+) -> Result<Option<Vision>, PipelineError> {
+    if dit.image_dim.is_none() {
+        return Ok(None);
     }
+    let Some(part) = &parts.vision else { return Part::find(source, "image_encoder").map(|_| None) };
+    let config = ClipVisionConfig::from_json(&part.config)?;
+    let positions = config.num_positions();
+    let pictures = dit.pos_embed_seq_len.map_or(1, |tokens| tokens / positions);
+    if dit.pos_embed_seq_len.is_some_and(|tokens| tokens != pictures * positions) || pictures == 0 {
+        return contradiction(source, format!("transformer's pos_embed_seq_len is no multiple of {positions} tokens"));
+    }
+    Ok(Some(Vision { config, compute: part.compute(knobs), pictures }))
 }

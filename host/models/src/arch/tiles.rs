@@ -21,38 +21,19 @@ pub struct Tile {
 /// The tiles of a latent picture, row by row; one tile that is the whole picture where none is wanted
 /// or needed. `scale` is the number of pixels per latent pixel.
 #[must_use]
-pub fn tiles(
-    height: usize,
-    width: usize,
-    tile: Option<TileSize>,
-    overlap: usize,
-    scale: usize,
-) -> Vec<Vec<Tile>> {
-    let whole = vec![vec![Tile {
-        top: 0,
-        left: 0,
-        height,
-        width,
-    }]];
+pub fn tiles(height: usize, width: usize, tile: Option<TileSize>, overlap: usize, scale: usize) -> Vec<Vec<Tile>> {
+    let whole = vec![vec![Tile { top: 0, left: 0, height, width }]];
     let Some(tile) = tile else { return whole };
     let (th, tw) = (tile.height as usize / scale, tile.width as usize / scale);
     let shared = overlap / scale;
-    let (sh, sw) = (
-        th.saturating_sub(shared).max(1),
-        tw.saturating_sub(shared).max(1),
-    );
+    let (sh, sw) = (th.saturating_sub(shared).max(1), tw.saturating_sub(shared).max(1));
     if height <= th && width <= tw {
         return whole;
     }
     let row = |top: usize| {
         (0..width)
             .step_by(sw)
-            .map(|left| Tile {
-                top,
-                left,
-                height: th.min(height - top),
-                width: tw.min(width - left),
-            })
+            .map(|left| Tile { top, left, height: th.min(height - top), width: tw.min(width - left) })
             .collect()
     };
     (0..height).step_by(sh).map(row).collect()
@@ -83,10 +64,7 @@ impl Picture {
     /// A black video.
     #[must_use]
     pub fn new(shape: [usize; 4]) -> Self {
-        Self {
-            shape,
-            values: vec![0.0; shape.iter().product()],
-        }
+        Self { shape, values: vec![0.0; shape.iter().product()] }
     }
 
     fn line(&self, frame: usize, y: usize) -> usize {
@@ -100,13 +78,7 @@ impl Blend {
     pub fn new(shape: [usize; 4], tile: TileSize, overlap: usize) -> Self {
         let size = [tile.height as usize, tile.width as usize];
         let stride = size.map(|s| s.saturating_sub(overlap).max(1));
-        Self {
-            overlap: [overlap; 2],
-            stride,
-            picture: Picture::new(shape),
-            above: Vec::new(),
-            row: Vec::new(),
-        }
+        Self { overlap: [overlap; 2], stride, picture: Picture::new(shape), above: Vec::new(), row: Vec::new() }
     }
 
     /// The picture, when all tiles were added.
@@ -132,12 +104,8 @@ impl Blend {
 
     fn paste(&mut self, top: usize, left: usize, tile: &Picture) {
         let [frames, height, width, channels] = self.picture.shape;
-        let rows = tile.shape[1]
-            .min(self.stride[0])
-            .min(height.saturating_sub(top));
-        let columns = tile.shape[2]
-            .min(self.stride[1])
-            .min(width.saturating_sub(left));
+        let rows = tile.shape[1].min(self.stride[0]).min(height.saturating_sub(top));
+        let columns = tile.shape[2].min(self.stride[1]).min(width.saturating_sub(left));
         for frame in 0..frames.min(tile.shape[0]) {
             for y in 0..rows {
                 let from = tile.line(frame, y);
@@ -192,39 +160,22 @@ mod tests {
 
     #[test]
     fn a_picture_that_fits_is_one_tile() {
-        let size = TileSize {
-            width: 256,
-            height: 256,
-        };
+        let size = TileSize { width: 256, height: 256 };
         assert_eq!(tiles(32, 32, Some(size), 64, 8).concat().len(), 1);
         assert_eq!(tiles(60, 104, None, 64, 8).concat().len(), 1);
     }
 
     #[test]
     fn tiles_step_by_their_stride_and_stop_at_the_edge() {
-        let size = TileSize {
-            width: 32,
-            height: 32,
-        };
+        let size = TileSize { width: 32, height: 32 };
         let rows = tiles(6, 8, Some(size), 8, 8);
         assert_eq!((rows.len(), rows[0].len()), (2, 3));
-        assert_eq!(
-            rows[1][2],
-            Tile {
-                top: 3,
-                left: 6,
-                height: 3,
-                width: 2
-            }
-        );
+        assert_eq!(rows[1][2], Tile { top: 3, left: 6, height: 3, width: 2 });
     }
 
     #[test]
     fn equal_tiles_blend_into_themselves() {
-        let size = TileSize {
-            width: 4,
-            height: 4,
-        };
+        let size = TileSize { width: 4, height: 4 };
         let mut blend = Blend::new([1, 6, 6, 1], size, 2);
         let rows = tiles(6, 6, Some(size), 2, 1);
         for (i, row) in rows.iter().enumerate() {

@@ -1,0 +1,453 @@
+//! One process, one device, any number of jobs.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use loadline_core::{Bytes, DType, Machine, Nanos, Request, Settings};
+use loadline_device::{BlockSource, CpuDevice, Segment, WeightFiles, memory};
+use loadline_engine::{Audited, Budgeted, DeviceError, Engine, Flow, Metered, Observer, StageTrace, Start, Trace};
+use loadline_models::spec::Folder;
+use loadline_models::weights::FileDtype;
+use loadline_models::{pipeline::WanProgram, spec};
+use loadline_nn::{CpuKernels, TensorsAt};
+use loadline_policy::Policy;
+use loadline_text::{Tokenizer, clean_prompt};
+
+use super::checkpoint::{Checkpoint, Identity, Tensors};
+use super::compute::{Pipeline, Running, device_error};
+use super::host::{Frames, RunHost, Table, table_segment};
+use super::output::{ResultSink, frames_tensor, read_tensor, write_tensors};
+use crate::planning::{Asked, Planned, Planner};
+use crate::{Error, Model};
+
+/// The real stack. Its twin is `planning::forecasting::Simulated`.
+type Real = Audited<Metered<Budgeted<CpuDevice<Pipeline>>>>;
+
+/// Tokens that Wan's text encoder takes at most.
+const TOKENS: usize = 512;
+
+/// Frames per second of Wan 2.1 videos.
+const FPS: u32 = 16;
+
+/// What a session runs with.
+pub struct SessionOptions {
+    /// The model; it must be a folder.
+    pub model: Model,
+    /// The policy.
+    pub policy: Policy,
+    /// Its settings.
+    pub settings: Settings,
+    /// This machine.
+    pub machine: Machine,
+    /// Whether traces list every task and load.
+    pub record: bool,
+}
+
+/// One video to make.
+#[derive(Clone)]
+pub struct JobSpec {
+    /// The prompt.
+    pub prompt: String,
+    /// What the video should not show.
+    pub negative_prompt: String,
+    /// Size, frames, steps, guidance, knobs and budgets. Token counts are filled in.
+    pub asked: Asked,
+    /// The seed of the noise.
+    pub seed: u64,
+    /// Latents to start from instead of noise: a file and, if it has several, the tensor's name.
+    pub latents: Option<(PathBuf, Option<String>)>,
+    /// Where the frames go.
+    pub output: ResultSink,
+    /// Where intermediate tensors go, if they are wanted.
+    pub dump: Option<PathBuf>,
+    /// Whether to go on from a checkpoint.
+    pub resume: bool,
+}
+
+/// What a run tells while it runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Progress<'a> {
+    /// A plan was made.
+    Planned(&'a str),
+    /// A stage starts.
+    StageStarts {
+        /// Its name.
+        stage: &'a str,
+        /// Its passes.
+        passes: u64,
+        /// The pass that it starts with.
+        first: u64,
+    },
+    /// A task of a stage has ended.
+    Task {
+        /// The pass.
+        pass: u64,
+        /// The task.
+        task: usize,
+        /// Tasks in a pass.
+        of: usize,
+    },
+    /// A stage has ended.
+    StageEnded,
+    /// The frames are being written.
+    Writing,
+}
+
+/// One stage as measured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StageMeasured {
+    /// Its name.
+    pub name: String,
+    /// How long it took.
+    pub time: Nanos,
+    /// The high water of live device bytes; zero if the program does not count.
+    pub device_peak: Bytes,
+    /// Time that the device waited for weights.
+    pub stall: Nanos,
+}
+
+/// A run as measured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Measured {
+    /// The stages that ran.
+    pub stages: Vec<StageMeasured>,
+    /// The digest of everything that the engine did.
+    pub digest: u64,
+}
+
+impl Measured {
+    /// The high water of live device bytes over all stages.
+    #[must_use]
+    pub fn device_peak(&self) -> Bytes {
+        self.stages.iter().map(|s| s.device_peak).max().unwrap_or(Bytes::ZERO)
+    }
+
+    /// The time of all stages.
+    #[must_use]
+    pub fn time(&self) -> Nanos {
+        self.stages.iter().map(|s| s.time).sum()
+    }
+}
+
+/// What a run gives.
+pub struct Outcome {
+    /// The plan with its forecast.
+    pub planned: Planned,
+    /// What was measured.
+    pub measured: Measured,
+    /// Everything that happened, if it was recorded.
+    pub trace: Trace,
+}
+
+/// A loaded model on this machine.
+pub struct Session {
+    options: SessionOptions,
+    folder: Folder,
+    tokenizer: Tokenizer,
+    engine: Engine<Real>,
+    /// Storage types that the device's sources were made for.
+    sources_for: Option<loadline_core::Knobs>,
+}
+
+impl Session {
+    /// Opens the tokenizer and starts the device; nothing is loaded yet.
+    ///
+    /// # Errors
+    /// If the model has no weights or its math does not run, or the tokenizer is damaged.
+    pub fn new(options: SessionOptions) -> Result<Self, Error> {
+        let Some(folder) = options.model.folder.clone() else {
+            return Err(Error::Request(format!(
+                "'{}' is a catalog entry without weights: `loadline plan` forecasts it, `loadline run` takes a diffusers folder",
+                options.model.spec.name
+            )));
+        };
+        let tokenizer = folder.path.join("tokenizer");
+        let tokenizer = Tokenizer::open(&tokenizer).map_err(|e| Error::Model(e.to_string()))?;
+        let kernels = CpuKernels::named(&options.machine.device.kernel_set).unwrap_or_else(CpuKernels::detect);
+        let device = CpuDevice::new(Pipeline::new(kernels)).map_err(start_failed)?;
+        // The budget is set for each job; until then nothing may be allocated.
+        let granule = options.machine.device.granularity;
+        let stack = Audited::new(Metered::new(Budgeted::new(device, Bytes::ZERO, granule)));
+        let engine = Engine::new(stack, options.record);
+        Ok(Self { options, folder, tokenizer, engine, sources_for: None })
+    }
+
+    /// Plans a job without running it.
+    ///
+    /// # Errors
+    /// If nothing fits, or something is wrong with the request.
+    pub fn plan(&self, spec: &JobSpec) -> Result<Planned, Error> {
+        let (asked, _) = self.counted(spec)?;
+        self.planner().plan(&asked)
+    }
+
+    fn planner(&self) -> Planner<'_> {
+        Planner {
+            model: &self.options.model,
+            machine: &self.options.machine,
+            policy: &self.options.policy,
+            settings: &self.options.settings,
+            loaded: &[],
+            upcoming: &[],
+        }
+    }
+
+    /// The request with its tokens counted, and the tokens.
+    fn counted(&self, spec: &JobSpec) -> Result<(Asked, Vec<Vec<u32>>), Error> {
+        let encode = |text: &str| -> Result<Vec<u32>, Error> {
+            self.tokenizer.encode(&clean_prompt(text), TOKENS).map_err(|e| Error::Model(e.to_string()))
+        };
+        let mut asked = spec.asked.clone();
+        let mut ids = vec![encode(&spec.prompt)?];
+        asked.request.prompt_tokens = ids[0].len() as u32;
+        asked.request.negative_tokens = 0;
+        if asked.request.guided() {
+            ids.push(encode(&spec.negative_prompt)?);
+            asked.request.negative_tokens = ids[1].len() as u32;
+        }
+        Ok((asked, ids))
+    }
+
+    /// Makes one video. Setting `stop` makes it end at the next safe point with a checkpoint.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`] if it was stopped; otherwise whatever went wrong. The checkpoint of the last safe point
+    /// stays in every case.
+    pub fn run(
+        &mut self,
+        spec: &JobSpec,
+        stop: &AtomicBool,
+        progress: &mut dyn FnMut(Progress<'_>),
+    ) -> Result<Outcome, Error> {
+        let (asked, ids) = self.counted(spec)?;
+        let planned = self.planner().plan(&asked)?;
+        progress(Progress::Planned(&planned.plan.policy.name));
+        self.prepare(spec, &asked, &planned, ids)?;
+        let mut checkpoint = self.checkpoint(spec, &asked.request, &planned);
+        let start = if spec.resume { self.resume(&mut checkpoint)? } else { Start::default() };
+        let device = &mut self.engine.device.inner.inner;
+        device.set_budget(planned.budget.device - self.options.machine.device.fixed_overhead);
+        let mut watch = Watch { planned: &planned, checkpoint, stop, progress, measured: Vec::new(), start };
+        let result = self.engine.realise(&planned.job, &planned.plan, start, &mut watch);
+        let Watch { checkpoint, mut measured, progress, .. } = watch;
+        let (trace, flow) = result?;
+        if flow == Flow::Stop {
+            return Err(Error::Interrupted(checkpoint.folder().to_owned()));
+        }
+        for (stage, traced) in measured.iter_mut().zip(&trace.stages) {
+            (stage.time, stage.stall) = (traced.length(), traced.stall);
+        }
+        progress(Progress::Writing);
+        self.write_results(spec)?;
+        checkpoint.remove();
+        let measured = Measured { stages: measured, digest: self.engine.device.digest() };
+        Ok(Outcome { planned, measured, trace })
+    }
+
+    /// Sets up the pipeline's state and tells the device where blocks come from.
+    fn prepare(&mut self, spec: &JobSpec, asked: &Asked, planned: &Planned, ids: Vec<Vec<u32>>) -> Result<(), Error> {
+        let (model, knobs) = (&self.options.model, &planned.plan.knobs);
+        let recipe = model.recipe(&asked.request, knobs, &asked.sampling, ids)?;
+        let part = |index: u32| {
+            let block = &planned.job.blocks[index as usize];
+            (&planned.job.components[block.component as usize], block.index as usize)
+        };
+        let layouts = (0..planned.job.blocks.len() as u32).map(|i| {
+            let (name, index) = part(i);
+            let component = model.spec.component(name)?;
+            Some(TensorsAt::new(component, index, knobs))
+        });
+        let layouts: Option<Vec<_>> = layouts.collect();
+        let layouts = layouts.ok_or_else(|| Error::Model("the job names a component that the folder lacks".into()))?;
+        let storage_only = loadline_core::Knobs { storage: knobs.storage.clone(), ..Default::default() };
+        if self.sources_for.as_ref() != Some(&storage_only) {
+            let sources = layouts.iter().zip(&planned.job.blocks);
+            let sources = sources.map(|(l, b)| self.block_source(&planned.job.components[b.component as usize], l));
+            let sources = sources.collect::<Result<Vec<_>, _>>()?;
+            let files = WeightFiles::open(&self.all_files()).map_err(start_failed)?;
+            self.engine.release_all();
+            self.engine.device.inner.inner.inner.set_sources(files, sources);
+            self.sources_for = Some(storage_only);
+        }
+        let latents = match &spec.latents {
+            Some((path, name)) => Some(read_tensor(path, name.as_deref())?),
+            None => None,
+        };
+        let host = RunHost {
+            table: self.table()?,
+            seed: spec.seed,
+            latents,
+            dump: spec.dump.is_some(),
+            dumped: BTreeMap::new(),
+            frames: Frames::new(&recipe),
+        };
+        let pipeline = &mut self.engine.device.inner.inner.inner.compute;
+        pipeline.job = Some(Running { program: WanProgram::new(recipe), layouts, host });
+        Ok(())
+    }
+
+    /// The files of all components, one after the other.
+    fn all_files(&self) -> Vec<PathBuf> {
+        self.folder.components.iter().flat_map(|c| c.weights.files.iter().cloned()).collect()
+    }
+
+    fn first_file(&self, component: &str) -> usize {
+        self.folder.components.iter().take_while(|c| c.name != component).map(|c| c.weights.files.len()).sum()
+    }
+
+    fn block_source(&self, component: &str, layout: &TensorsAt) -> Result<BlockSource, Error> {
+        let missing = |tensor: &str| Error::Model(format!("{component}: tensor '{tensor}' is missing"));
+        let part = self.folder.components.iter().find(|c| c.name == component).ok_or_else(|| missing("*"))?;
+        let first = self.first_file(component);
+        let segment = |(name, shape, dtype, place): &(String, Vec<usize>, DType, usize)| {
+            let entry = part.weights.get(name).ok_or_else(|| missing(name))?;
+            Ok(Segment {
+                tensor: name.clone(),
+                file: first + entry.file,
+                offset: entry.offset,
+                elements: shape.iter().product(),
+                file_dtype: element_type(entry.dtype).ok_or_else(|| missing(name))?,
+                place: *place,
+                dtype: *dtype,
+            })
+        };
+        Ok(BlockSource { segments: layout.tensors.iter().map(segment).collect::<Result<_, Error>>()? })
+    }
+
+    fn table(&self) -> Result<Table, Error> {
+        let missing = || Error::Model("text_encoder: the embedding table is missing".into());
+        let part = self.folder.components.iter().find(|c| c.name == "text_encoder").ok_or_else(missing)?;
+        let entry = part.weights.tensors.iter().find(|t| spec::is_gathered(&t.name)).ok_or_else(missing)?;
+        let width = entry.shape.get(1).copied().unwrap_or(1) as usize;
+        let dtype = element_type(entry.dtype).ok_or_else(missing)?;
+        let files = WeightFiles::open(&part.weights.files).map_err(start_failed)?;
+        Ok(Table { segment: table_segment(entry, dtype, entry.file), files, width })
+    }
+
+    fn checkpoint(&self, spec: &JobSpec, request: &Request, planned: &Planned) -> Checkpoint {
+        let latents = spec.latents.as_ref().map(|(p, n)| format!("{}:{}", p.display(), n.as_deref().unwrap_or("")));
+        let identity = Identity {
+            model: self.options.model.spec.hash().to_string(),
+            request: request.clone(),
+            prompt: spec.prompt.clone(),
+            negative_prompt: spec.negative_prompt.clone(),
+            seed: spec.seed,
+            knobs: planned.plan.knobs.clone(),
+            sampling: format!("{:?}", spec.asked.sampling),
+            latents,
+        };
+        Checkpoint::beside(spec.output.path(), identity, planned.plan.hash().to_string())
+    }
+
+    /// Brings the state of a checkpoint back; a run without one starts at the beginning.
+    fn resume(&mut self, checkpoint: &mut Checkpoint) -> Result<Start, Error> {
+        let Some((standing, mut tensors, frames)) = checkpoint.load()? else { return Ok(Start::default()) };
+        let pipeline = &mut self.engine.device.inner.inner.inner.compute;
+        let Some(job) = &mut pipeline.job else { return Ok(Start::default()) };
+        let restored = job.program.restore(&mut pipeline.ops, &mut |name| tensors.remove(name));
+        restored.map_err(|e| Error::output(checkpoint.folder(), &e))?;
+        replay_frames(&mut job.host.frames, &frames);
+        Ok(Start { stage: standing.stage, pass: standing.pass })
+    }
+
+    fn write_results(&mut self, spec: &JobSpec) -> Result<(), Error> {
+        let Some(mut job) = self.engine.device.inner.inner.inner.compute.job.take() else { return Ok(()) };
+        let video = job.host.frames.finish();
+        if video.values.iter().any(|v| !v.is_finite()) {
+            return Err(Error::Model(
+                "the frames are not finite numbers: the weights hold NaN or infinity, or do not belong together".into(),
+            ));
+        }
+        spec.output.write(&video, FPS)?;
+        if let Some(path) = &spec.dump {
+            job.host.dumped.insert("frames".into(), frames_tensor(&video));
+            write_tensors(path, &job.host.dumped, None)?;
+        }
+        Ok(())
+    }
+}
+
+/// Frames come with their shape in front of each chunk.
+fn replay_frames(frames: &mut Frames, mut values: &[f32]) {
+    let mut n = 0;
+    while let [a, b, c, d, rest @ ..] = values {
+        let shape = [*a as usize, *b as usize, *c as usize, *d as usize];
+        let size = shape.iter().product::<usize>().min(rest.len());
+        frames.replay(n, shape, &rest[..size]);
+        values = &rest[size..];
+        n += 1;
+    }
+}
+
+fn start_failed(error: DeviceError) -> Error {
+    Error::Model(error.to_string())
+}
+
+/// The type in memory of a type in a file, if it can be run.
+pub(super) fn element_type(dtype: FileDtype) -> Option<DType> {
+    match dtype {
+        FileDtype::F32 => Some(DType::F32),
+        FileDtype::F16 => Some(DType::F16),
+        FileDtype::BF16 => Some(DType::Bf16),
+        _ => None,
+    }
+}
+
+/// Watches a run: measures, saves, stops.
+struct Watch<'a> {
+    planned: &'a Planned,
+    checkpoint: Checkpoint,
+    stop: &'a AtomicBool,
+    progress: &'a mut dyn FnMut(Progress<'_>),
+    measured: Vec<StageMeasured>,
+    start: Start,
+}
+
+impl Observer<Real> for Watch<'_> {
+    fn stage_starts(&mut self, device: &mut Real, stage: usize) {
+        memory::reset_peak(memory::Domain::Device);
+        if let Some(job) = &mut device.inner.inner.inner.compute.job {
+            job.host.frames.keep_fresh = true;
+        }
+        let stage_plan = &self.planned.job.stages[stage];
+        let first = if stage == self.start.stage { self.start.pass } else { 0 };
+        (self.progress)(Progress::StageStarts { stage: &stage_plan.name, passes: stage_plan.pass_count(), first });
+    }
+
+    fn task_ended(&mut self, _: &mut Real, at: loadline_engine::At) {
+        let of = self.planned.job.stages[at.stage].tasks_per_pass();
+        (self.progress)(Progress::Task { pass: at.pass, task: at.task, of });
+    }
+
+    fn safe_point(&mut self, device: &mut Real, stage: usize, pass: u64) -> Result<Flow, DeviceError> {
+        let stages = &self.planned.job.stages;
+        let last = pass + 1 == stages[stage].pass_count();
+        let (stage, pass) = if last { (stage + 1, 0) } else { (stage, pass + 1) };
+        if stage < stages.len() {
+            memory::within(memory::Domain::Host, || self.save(device, stage, pass))?;
+        }
+        Ok(if self.stop.load(Ordering::Relaxed) { Flow::Stop } else { Flow::Continue })
+    }
+
+    fn stage_ended(&mut self, _: &mut Real, trace: &StageTrace) {
+        let name = self.planned.job.stages[trace.stage as usize].name.clone();
+        let device_peak = memory::peak(memory::Domain::Device);
+        self.measured.push(StageMeasured { name, time: trace.length(), device_peak, stall: trace.stall });
+        (self.progress)(Progress::StageEnded);
+    }
+}
+
+impl Watch<'_> {
+    fn save(&mut self, device: &mut Real, stage: usize, pass: u64) -> Result<(), DeviceError> {
+        let pipeline = &mut device.inner.inner.inner.compute;
+        let Some(job) = &mut pipeline.job else { return Ok(()) };
+        let mut tensors = Tensors::new();
+        let mut sink = |name: &str, shape: &[usize], values: &[f32]| {
+            tensors.insert(name.to_owned(), (shape.to_vec(), values.to_vec()));
+        };
+        job.program.save(&mut pipeline.ops, &mut sink).map_err(device_error)?;
+        let fresh = std::mem::take(&mut job.host.frames.fresh);
+        self.checkpoint.save(stage, pass, &tensors, &fresh).map_err(|e| DeviceError::Output(e.to_string()))
+    }
+}
