@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use catalog::{Known, flops, plain, stage, task, usual};
 use loadline_core::{Cfg, Job, Knobs, OpKind, Request, Size};
 use loadline_models::catalog::names;
-use loadline_models::pipeline::{Support, support, tile_overlap, tile_sizes};
+use loadline_models::pipeline::{Support, WanRecipe, support, tile_overlap, tile_sizes};
 
 const LINEAR: OpKind = OpKind::Linear;
 const ATTENTION: OpKind = OpKind::Attention;
@@ -42,6 +42,21 @@ fn a_model_lowers_at_its_usual_request_or_says_why_not() {
         }
         assert_eq!(matches!(support(&known.model), Support::WeightsOnly(_)), unknown, "{name}");
         assert_eq!(tile_sizes(&known.model).is_empty(), unknown, "{name}");
+    }
+}
+
+/// What the tables say of a model is what its recipe says.
+#[test]
+fn a_wan_recipe_knows_whether_it_runs() {
+    for name in names().filter(|n| n.starts_with("wan")) {
+        let known = Known::new(name);
+        let recipe = known.with(|source| WanRecipe::new(source, &known.usual().unwrap(), &plain(), None)).unwrap();
+        let runs = recipe.runs();
+        assert_eq!(runs.is_ok(), support(&known.model) == Support::Runs, "{name}");
+        if let Err(error) = runs {
+            let text = error.to_string();
+            assert!(text.contains(name) && text.contains("`plan` works"), "{text}");
+        }
     }
 }
 
@@ -170,12 +185,13 @@ fn a_cogvideox_level_convolves_what_its_batch_holds() {
         assert_eq!(flops(level, CONV), 2 * pixels * 27 * (256 * 128 + 7 * 128 * 128));
         assert_eq!(flops(level, LINEAR), 2 * pixels * 256 * 128 + 2 * latents * 2 * 16 * (256 + 7 * 128));
     }
-    // The first convolution of the last level: 256 channels in, their norm, 128 channels out, at full size. What all
+    // The first convolution of the last level: 256 channels in, their norm, 128 channels out, at full size, and the
+    // batch's latents. What all
     // convolutions remember comes on top: two frames of each, of 256 and 128 channels at the last level alone.
     let peak = decode.peak_task().unwrap();
     assert_eq!(peak.name, "decoder.up_blocks.3");
     let [activations, .., remembered] = peak.memory.at_peak.map(|b| b.0);
-    assert_eq!(activations, 8 * 480 * 720 * (256 + 256 + 128) * 2);
+    assert_eq!(activations, 8 * 480 * 720 * (256 + 256 + 128) * 2 + 2 * 60 * 90 * 16 * 2);
     assert!(remembered > 2 * 480 * 720 * (256 + 8 * 128) * 2 && remembered < activations);
 }
 

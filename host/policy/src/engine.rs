@@ -3,7 +3,7 @@
 use loadline_core::{Bytes, ContentHash, PolicyId};
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, Linker};
-use wasmtime::{Config, Engine};
+use wasmtime::{Config, Engine, OptLevel};
 
 use crate::bindings::MemoryPolicyPre;
 use crate::bindings::loadline::policy::types::Description;
@@ -144,6 +144,9 @@ fn config(limits: &Limits) -> Config {
     config.wasm_multi_memory(false);
     config.wasm_tail_call(false);
     config.concurrency_support(false);
+    // A policy runs for a millisecond and is compiled for a hundred: optimising costs half
+    // as much again and does not show in the first.
+    config.cranelift_opt_level(OptLevel::None);
     config.max_wasm_stack(limits.stack_bytes);
     config
 }

@@ -115,7 +115,8 @@ impl Situation {
         let view = self.stage(index);
         let needs = self.smallest(&view);
         let message = format!(
-            "stage '{}' needs at least {} of device memory ({} fixed, {} activations, {} for its largest block), {} may be used",
+            "stage '{}' needs at least {} of device memory ({} fixed, {} activations, \
+             {} for its largest block), {} may be used",
             view.stage.name,
             size(needs),
             size(self.machine.fixed_overhead),

@@ -5,6 +5,9 @@ use crate::ops::{Activation, Backend, BlockWeights, ConvSpec, Modulation, OpErro
 /// What an operation gives.
 pub(super) type Out<B> = Result<Tensor<<B as Backend>::Data>, OpError>;
 
+/// Weight and bias of a norm.
+pub(super) type Affine<'a, W> = (&'a Weight<W>, &'a Weight<W>);
+
 /// A 3x3 convolution that keeps the picture's size.
 pub(super) const SAME: ConvSpec = ConvSpec { stride: [1, 1, 1], pad: [1, 1, 1, 1], pad_front: 0 };
 
@@ -60,18 +63,12 @@ pub(super) fn convolve<B: Backend>(
 }
 
 /// The weight and bias of the norm `name`.
-pub(super) fn affine<'a, W>(
-    weights: &'a BlockWeights<W>,
-    name: &str,
-) -> Result<(&'a Weight<W>, &'a Weight<W>), OpError> {
+pub(super) fn affine<'a, W>(weights: &'a BlockWeights<W>, name: &str) -> Result<Affine<'a, W>, OpError> {
     Ok((weights.get(&format!("{name}.weight"))?, weights.get(&format!("{name}.bias"))?))
 }
 
 /// The weight and bias of the norm `name`, where it has some.
-pub(super) fn optional_affine<'a, W>(
-    weights: &'a BlockWeights<W>,
-    name: &str,
-) -> Option<(&'a Weight<W>, &'a Weight<W>)> {
+pub(super) fn optional_affine<'a, W>(weights: &'a BlockWeights<W>, name: &str) -> Option<Affine<'a, W>> {
     affine(weights, name).ok()
 }
 
@@ -79,7 +76,7 @@ pub(super) fn optional_affine<'a, W>(
 pub(super) fn modulated<B: Backend>(
     ops: &mut Ops<B>,
     x: &Tensor<B::Data>,
-    affine: Option<(&Weight<B::Weight>, &Weight<B::Weight>)>,
+    affine: Option<Affine<'_, B::Weight>>,
     eps: f64,
     table: &Tensor<B::Data>,
     [shift, scale]: [usize; 2],

@@ -43,7 +43,7 @@ pub fn decode_front<B: Backend>(
     drop(latents);
     let x = resnet(ops, config, weights, "decoder.mid_block.resnets.0", x)?;
     let x = match config.mid_block_add_attention {
-        true => attention(ops, config, weights, "decoder.mid_block.attentions.0", x)?,
+        true => attention(ops, config, weights, "decoder.mid_block.attentions.0", &x)?,
         false => x,
     };
     resnet(ops, config, weights, "decoder.mid_block.resnets.1", x)
@@ -132,11 +132,11 @@ fn attention<B: Backend>(
     config: &KlVaeConfig,
     weights: &BlockWeights<B::Weight>,
     name: &str,
-    x: Tensor<B::Data>,
+    x: &Tensor<B::Data>,
 ) -> Out<B> {
     let (shape, channels) = (x.shape.clone(), x.channels());
     let part = |part: &str| format!("{name}.{part}");
-    let n = normed(ops, config, weights, &part("group_norm"), false, &x)?;
+    let n = normed(ops, config, weights, &part("group_norm"), false, x)?;
     let n = n.reshaped(&[x.rows(), channels])?;
     let mut project = |name: &str| plain(ops, weights, &part(name), &n);
     let (q, k, v) = (project("to_q")?, project("to_k")?, project("to_v")?);
@@ -145,5 +145,5 @@ fn attention<B: Backend>(
     drop((q, k, v));
     let out = plain(ops, weights, &part("to_out.0"), &attended)?.reshaped(&shape)?;
     drop(attended);
-    ops.add_assign(out, &x)
+    ops.add_assign(out, x)
 }

@@ -26,7 +26,7 @@ fn bucket(offset: i64, half: usize, max_distance: usize) -> u32 {
         distance
     } else {
         // The reference computes this in f32; the rounding decides the bucket at the borders.
-        let ratio = (distance as f32 / exact as f32).ln() / (max_distance as f32 / exact as f32).ln() as f32;
+        let ratio = (distance as f32 / exact as f32).ln() / (max_distance as f32 / exact as f32).ln();
         (exact + (ratio * (half - exact) as f32) as usize).min(half - 1)
     };
     (base + within) as u32

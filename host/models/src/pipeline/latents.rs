@@ -8,6 +8,9 @@ use super::Host;
 use crate::ops::{Backend, OpError, Ops, Tensor};
 use crate::schedule::{Source, StepPlan, Term};
 
+/// What takes state that is to be saved: a name, a shape and the values.
+pub(super) type Sink<'a> = &'a mut dyn FnMut(&str, &[usize], &[f32]);
+
 /// What saved state gives for a name: a shape and its values.
 pub(super) type Saved<'a> = &'a mut dyn FnMut(&str) -> Option<(Vec<usize>, Vec<f32>)>;
 
@@ -137,11 +140,7 @@ impl<D: Clone> Latents<D> {
         ops.combine(&operands.ok_or_else(|| unsaved("sampler history"))?)
     }
 
-    pub(super) fn save<B: Backend<Data = D>>(
-        &self,
-        ops: &mut Ops<B>,
-        sink: &mut dyn FnMut(&str, &[usize], &[f32]),
-    ) -> Result<(), OpError> {
+    pub(super) fn save<B: Backend<Data = D>>(&self, ops: &mut Ops<B>, sink: Sink<'_>) -> Result<(), OpError> {
         let history = self.x0.iter().enumerate().map(|(i, t)| (format!("x0.{i}"), t));
         let named = [("latents", &self.current), ("last", &self.last)];
         let named = named.into_iter().filter_map(|(name, t)| Some((name.to_owned(), t.as_ref()?)));

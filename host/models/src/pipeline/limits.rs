@@ -9,7 +9,8 @@ use crate::params::{CogVideoXConfig, WanDitConfig, WanVaeConfig};
 pub enum RequestError {
     /// The size does not divide into latent patches.
     #[error(
-        "--size {asked}: width and height must be multiples of {step} between {step} and {most}; the nearest is --size {nearest}"
+        "--size {asked}: width and height must be multiples of {step} between {step} and {most}; \
+         the nearest is --size {nearest}"
     )]
     Size {
         /// What was asked for.
@@ -64,7 +65,8 @@ pub enum RequestError {
     Guidance(String),
     /// A tile does not divide into latent pixels or is not larger than its overlap.
     #[error(
-        "--tile {tile} with --tile-overlap {overlap}: both must be multiples of {step}, and the tile larger than the overlap; try --tile {nearest} --tile-overlap {nearest_overlap}"
+        "--tile {tile} with --tile-overlap {overlap}: both must be multiples of {step}, \
+         and the tile larger than the overlap; try --tile {nearest} --tile-overlap {nearest_overlap}"
     )]
     Tile {
         /// What was asked for.
@@ -80,7 +82,8 @@ pub enum RequestError {
     },
     /// A picture is cut into so many tiles that planning them takes longer than it is worth.
     #[error(
-        "--tile {tile} with --tile-overlap {overlap}: makes {count} tiles, at most {most} are planned; use a larger tile or less overlap"
+        "--tile {tile} with --tile-overlap {overlap}: makes {count} tiles, at most {most} are planned; \
+         use a larger tile or less overlap"
     )]
     Tiles {
         /// What was asked for.

@@ -22,7 +22,7 @@ pub enum LowerError {
         /// The task.
         task: String,
         /// What went wrong.
-        source: OpError,
+        source: Box<OpError>,
     },
 }
 
@@ -105,7 +105,7 @@ struct Tracer<'a> {
 #[derive(Default)]
 struct Passes {
     distinct: Vec<Pass>,
-    order: Vec<(u32, u32)>,
+    order: Vec<Run>,
 }
 
 impl Passes {
@@ -126,15 +126,18 @@ impl Passes {
     }
 }
 
+/// A pass, an index into the different ones, and how many times in a row it runs.
+type Run = (u32, u32);
+
 /// Equal neighbours as one entry with their number: what repeats a tile of a thousand chunks in a few steps.
-fn runs(order: &[u32]) -> Vec<(u32, u32)> {
+fn runs(order: &[u32]) -> Vec<Run> {
     order.chunk_by(|a, b| a == b).map(|run| (run[0], run.len() as u32)).collect()
 }
 
 impl Tracer<'_> {
     fn stage(&mut self, index: usize, script: &StageScript) -> Result<Stage, LowerError> {
         let mut passes = Passes::default();
-        let mut known: BTreeMap<(String, [u64; 5]), Vec<(u32, u32)>> = BTreeMap::new();
+        let mut known: BTreeMap<(String, [u64; 5]), Vec<Run>> = BTreeMap::new();
         let mut first = 0;
         for group in &script.groups {
             let key = (group.key.clone(), self.ops.ledger.live_by_class());
@@ -200,7 +203,7 @@ impl Tracer<'_> {
                     model: self.model.name.clone(),
                     stage: script.name.clone(),
                     task: entry.name.clone(),
-                    source,
+                    source: Box::new(source),
                 }
             })?;
             let memory = self.ops.ledger.end(before);

@@ -13,7 +13,7 @@ use loadline_core::StageKind;
 
 pub use recipe::WanRecipe;
 
-use super::latents::{Saved, restored, unsaved};
+use super::latents::{Saved, Sink, restored, unsaved};
 use super::{At, Host, Program, Script, needed};
 use crate::ops::{Backend, BlockWeights, OpError, Ops, Tensor};
 
@@ -52,7 +52,7 @@ impl<B: Backend> WanProgram<B> {
     ///
     /// # Errors
     /// If the backend fails.
-    pub fn save(&self, ops: &mut Ops<B>, sink: &mut dyn FnMut(&str, &[usize], &[f32])) -> Result<(), OpError> {
+    pub fn save(&self, ops: &mut Ops<B>, sink: Sink<'_>) -> Result<(), OpError> {
         for (i, prompt) in self.prompts.iter().enumerate() {
             ops.to_host(prompt, &mut |values| sink(&format!("prompt.{i}"), &prompt.shape, values))?;
         }

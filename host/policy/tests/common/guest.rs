@@ -18,7 +18,8 @@ pub fn module(body: &str, more: &str) -> String {
   (memory (export "memory") 17)
   (global $heap (mut i32) (i32.const 65536))
   (data (i32.const 512) "testcfg")
-  (data (i32.const 256) "\00\02\00\00\04\00\00\00\00\02\00\00\04\00\00\00\00\02\00\00\04\00\00\00\00\02\00\00\00\00\00\00")
+  (data (i32.const 256) "\00\02\00\00\04\00\00\00\00\02\00\00\04\00\00\00"
+    "\00\02\00\00\04\00\00\00\00\02\00\00\00\00\00\00")
   (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32)
     (global.set $heap (i32.and (i32.add (global.get $heap) (i32.const 7)) (i32.const -8)))
     (global.get $heap)

@@ -18,6 +18,9 @@ pub fn decoder_blocks(config: &CogVideoXVaeConfig) -> Vec<(String, Vec<String>)>
     ends("decoder.front", front).chain(levels).chain(ends("decoder.tail", tail)).collect()
 }
 
+/// Two tensors of one batch.
+type Pair<D> = (Tensor<D>, Tensor<D>);
+
 /// A batch of latents (`[frames, height, width, channels]`) up to the first level: the latents that the norms of all
 /// levels read, and the state.
 ///
@@ -29,7 +32,7 @@ pub fn decode_front<B: Backend>(
     weights: &BlockWeights<B::Weight>,
     cache: &mut FeatureCache<B::Data>,
     latents: Tensor<B::Data>,
-) -> Result<(Tensor<B::Data>, Tensor<B::Data>), OpError> {
+) -> Result<Pair<B::Data>, OpError> {
     let latents = match config.use_post_quant_conv {
         true => plain(ops, weights, "post_quant_conv", &latents)?,
         false => latents,

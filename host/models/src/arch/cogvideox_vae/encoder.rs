@@ -26,11 +26,9 @@ pub fn encode_front<B: Backend>(
     ops: &mut Ops<B>,
     weights: &BlockWeights<B::Weight>,
     cache: &mut FeatureCache<B::Data>,
-    frames: Tensor<B::Data>,
+    frames: &Tensor<B::Data>,
 ) -> Out<B> {
-    let x = causal(ops, weights, "encoder.conv_in", cache, &frames);
-    drop(frames);
-    x
+    causal(ops, weights, "encoder.conv_in", cache, frames)
 }
 
 /// Level `index`, counted from full resolution down.

@@ -69,6 +69,7 @@ pub(super) fn normed<B: Backend>(
 }
 
 /// Residual blocks `{name}.resnets.0` to `count - 1`.
+#[allow(clippy::too_many_arguments)] // the operands of a level
 pub(super) fn resnets<B: Backend>(
     ops: &mut Ops<B>,
     config: &CogVideoXVaeConfig,

@@ -41,9 +41,9 @@ pub fn encode_front<B: Backend>(
     ops: &mut Ops<B>,
     weights: &BlockWeights<B::Weight>,
     cache: &mut FeatureCache<B::Data>,
-    frames: Tensor<B::Data>,
+    frames: &Tensor<B::Data>,
 ) -> Result<Tensor<B::Data>, OpError> {
-    causal(ops, weights, "encoder.conv_in", cache, &frames)
+    causal(ops, weights, "encoder.conv_in", cache, frames)
 }
 
 /// Level `index`, counted from full resolution down.
@@ -68,7 +68,7 @@ pub fn encode_level<B: Backend>(
     for name in names.by_ref().take(stage.resnets * if stage.attention { 2 } else { 1 }) {
         x = match name {
             Layer::Residual(name) => residual(ops, weights, &name, cache, x)?,
-            Layer::Attention(name) => attention(ops, weights, &name, x)?,
+            Layer::Attention(name) => attention(ops, weights, &name, &x)?,
             Layer::Resample(_) => x,
         };
     }

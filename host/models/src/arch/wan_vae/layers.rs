@@ -100,13 +100,13 @@ pub(super) fn attention<B: Backend>(
     ops: &mut Ops<B>,
     weights: &BlockWeights<B::Weight>,
     name: &str,
-    x: Tensor<B::Data>,
+    x: &Tensor<B::Data>,
 ) -> Result<Tensor<B::Data>, OpError> {
     let (shape, channels) = (x.shape.clone(), x.channels());
     let pixels = shape[1] * shape[2];
     let mut frames = Vec::with_capacity(shape[0]);
     for f in 0..shape[0] {
-        let frame = ops.view_rows(&x, f, 1)?.reshaped(&[pixels, channels])?;
+        let frame = ops.view_rows(x, f, 1)?.reshaped(&[pixels, channels])?;
         let n = ops.channel_norm(&frame, weights.get(&format!("{name}.norm.gamma"))?, false)?;
         let qkv = weighted(ops, weights, &format!("{name}.to_qkv"), &n)?;
         drop(n);
@@ -124,7 +124,7 @@ pub(super) fn attention<B: Backend>(
         _ => ops.concat(&frames.iter().collect::<Vec<_>>())?,
     };
     drop(frames);
-    ops.add_assign(out, &x)
+    ops.add_assign(out, x)
 }
 
 /// Residual, attention, residual.
@@ -136,8 +136,9 @@ pub(super) fn middle<B: Backend>(
     x: Tensor<B::Data>,
 ) -> Result<Tensor<B::Data>, OpError> {
     let x = residual(ops, weights, &format!("{side}.mid_block.resnets.0"), cache, x)?;
-    let x = attention(ops, weights, &format!("{side}.mid_block.attentions.0"), x)?;
-    residual(ops, weights, &format!("{side}.mid_block.resnets.1"), cache, x)
+    let attended = attention(ops, weights, &format!("{side}.mid_block.attentions.0"), &x)?;
+    drop(x);
+    residual(ops, weights, &format!("{side}.mid_block.resnets.1"), cache, attended)
 }
 
 /// The last norm and convolution of either side.

@@ -57,7 +57,7 @@ impl<B: Backend> CogProgram<B> {
             let shape = [place.frames, height, width, recipe.vae.in_channels];
             let frames = ops.filled(&shape, &mut |out| host.input(input, out))?;
             let frames = ops.cast(frames, recipe.vae_compute)?;
-            state.hidden = Some(cogvideox_vae::encode_front(ops, weights, &mut state.cache, frames)?);
+            state.hidden = Some(cogvideox_vae::encode_front(ops, weights, &mut state.cache, &frames)?);
             return Ok(());
         }
         let Some(x) = state.hidden.take() else { return Err(unsaved("VAE state")) };

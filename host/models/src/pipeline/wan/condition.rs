@@ -5,7 +5,7 @@
 
 use loadline_core::ActClass;
 
-use super::{Saved, WanProgram, needed, restored, unsaved};
+use super::{Saved, Sink, WanProgram, needed, restored, unsaved};
 use crate::arch::{FeatureCache, clip, wan_vae};
 use crate::ops::{Backend, BlockWeights, OpError, Ops, Tensor};
 use crate::pipeline::walk::{Place, place};
@@ -34,11 +34,7 @@ impl<D: Clone> State<D> {
         self.latents = None;
     }
 
-    pub(super) fn save<B: Backend<Data = D>>(
-        &self,
-        ops: &mut Ops<B>,
-        sink: &mut dyn FnMut(&str, &[usize], &[f32]),
-    ) -> Result<(), OpError> {
+    pub(super) fn save<B: Backend<Data = D>>(&self, ops: &mut Ops<B>, sink: Sink<'_>) -> Result<(), OpError> {
         for (i, picture) in self.pictures.iter().enumerate() {
             ops.to_host(picture, &mut |values| sink(&format!("picture.{i}"), &picture.shape, values))?;
         }
@@ -154,7 +150,7 @@ impl<B: Backend> WanProgram<B> {
         })?;
         let frames = ops.cast(frames, self.recipe.vae_compute)?;
         let frames = if p == 1 { frames } else { folded(ops, &frames, p)? };
-        let hidden = wan_vae::encode_front(ops, weights, &mut self.condition.cache, frames)?;
+        let hidden = wan_vae::encode_front(ops, weights, &mut self.condition.cache, &frames)?;
         self.condition.hidden = Some(hidden);
         Ok(())
     }
