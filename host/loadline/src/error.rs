@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use loadline_core::MissingRate;
 use loadline_engine::{DeviceError, EngineError};
-use loadline_models::pipeline::{LowerError, WanError};
+use loadline_models::pipeline::{LowerError, PipelineError};
 use loadline_models::spec::SpecError;
 use loadline_policy::PolicyError;
 
@@ -136,10 +136,12 @@ impl From<LowerError> for Error {
     }
 }
 
-impl From<WanError> for Error {
-    fn from(error: WanError) -> Self {
+impl From<PipelineError> for Error {
+    fn from(error: PipelineError) -> Self {
         match &error {
-            WanError::Request(_) | WanError::NotYet { .. } => Self::Request(error.to_string()),
+            PipelineError::Request(_) | PipelineError::NotYet { .. } | PipelineError::Unsupported { .. } => {
+                Self::Request(error.to_string())
+            }
             _ => Self::Model(error.to_string()),
         }
     }

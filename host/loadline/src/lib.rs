@@ -15,10 +15,16 @@ mod running;
 pub use error::{Error, ErrorClass};
 pub use loadline_core as core;
 pub use loadline_models::catalog;
+pub use loadline_models::schedule::{SamplerOptions, ScheduleKind};
+pub use loadline_models::weights::{TensorEntry, WeightIndex};
+pub use loadline_policy::Policy;
 pub use loadline_profile::catalog as profiles;
-pub use model::{Model, Support};
+pub use model::{Model, Support, weight_file};
 pub use planning::{Asked, Certificate, KnobChoice, Planned, Planner, forecast, perfetto, policies};
-pub use running::{JobSpec, Measured, Outcome, Progress, ResultSink, Session, SessionOptions, StageMeasured};
+pub use report::{forecast_json, gap, refusal_json, run_json};
+pub use running::{
+    JobSpec, Measured, Outcome, Progress, ResultSink, Session, SessionOptions, StageMeasured, use_local_kernels,
+};
 
 /// Counting allocators for programs that want true numbers from a run; see [`loadline_device::memory`].
 pub use loadline_device::memory;

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use loadline_core::{Job, Knobs, ModelSpec, Request};
+use loadline_core::{Job, Knobs, ModelSpec, Request, TileSize};
 use loadline_models::ops::KernelSet;
-use loadline_models::pipeline::{self, WanRecipe, WanSource};
+use loadline_models::pipeline::{self, PipelineSource, WanRecipe};
 use loadline_models::schedule::SamplerOptions;
 use loadline_models::spec::{Folder, catalog_model};
 use loadline_models::{catalog, spec};
@@ -35,11 +35,16 @@ impl Model {
     /// If neither is there, or the folder's files are damaged.
     pub fn open(name: &str) -> Result<Self, Error> {
         let path = Path::new(name);
-        if path.exists() { Self::folder(path) } else { Self::cataloged(name) }
+        if path.exists() { Self::folder(path) } else { Self::open_cataloged(name) }
     }
 
-    fn cataloged(name: &str) -> Result<Self, Error> {
-        let entry = catalog::find(name).map_err(|e| Error::Model(format!("{e}; or give the path of a diffusers folder")))?;
+    /// Looks into the catalog only.
+    ///
+    /// # Errors
+    /// If there is no entry of that name; the nearest are named.
+    pub fn open_cataloged(name: &str) -> Result<Self, Error> {
+        let entry =
+            catalog::find(name).map_err(|e| Error::Model(format!("{e}; or give the path of a diffusers folder")))?;
         let spec = catalog_model(entry).map_err(|e| Error::Model(e.to_string()))?;
         let config = |name: &str| entry.json(&format!("{name}/config.json")).or_else(|| entry.json("config.json"));
         let configs = spec.components.iter().filter_map(|c| Some((c.name.clone(), config(&c.name)?))).collect();
@@ -62,16 +67,23 @@ impl Model {
         pipeline::support(&self.spec)
     }
 
-    /// What people usually ask this model for.
+    /// What people usually ask this model for; nothing for a model whose pipeline cannot be lowered.
     #[must_use]
-    pub fn default_request(&self) -> Request {
-        pipeline::default_request(&self.spec)
+    pub fn default_request(&self) -> Option<Request> {
+        pipeline::default_request(&self.spec, &|name| self.configs.get(name).cloned())
     }
 
     /// The VAE tiles that the model allows, largest first, each with its usual overlap.
     #[must_use]
-    pub fn tile_sizes(&self) -> Vec<(loadline_core::TileSize, u32)> {
-        pipeline::tile_sizes(&self.spec)
+    pub fn tile_sizes(&self) -> Vec<(TileSize, u32)> {
+        let tiles = pipeline::tile_sizes(&self.spec).into_iter();
+        tiles.map(|tile| (tile, pipeline::tile_overlap(&self.spec, tile))).collect()
+    }
+
+    /// The usual overlap of a tile.
+    #[must_use]
+    pub fn tile_overlap(&self, tile: TileSize) -> u32 {
+        pipeline::tile_overlap(&self.spec, tile)
     }
 
     /// The request lowered for a kernel set.
@@ -86,8 +98,7 @@ impl Model {
         kernels: Arc<dyn KernelSet>,
     ) -> Result<Job, Error> {
         let config = |name: &str| self.configs.get(name).cloned();
-        pipeline::forecast_job(&self.spec, &config, &self.scheduler, &self.index, sampling, request, knobs, kernels)
-            .map_err(|e| if e.is_request() { Error::Request(e.to_string()) } else { Error::Model(e.to_string()) })
+        Ok(pipeline::forecast_job(&self.source(&config, sampling), request, knobs, kernels)?)
     }
 
     /// The recipe of a run.
@@ -102,9 +113,17 @@ impl Model {
         ids: Vec<Vec<u32>>,
     ) -> Result<WanRecipe, Error> {
         let config = |name: &str| self.configs.get(name).cloned();
-        let source =
-            WanSource { model: &self.spec, config: &config, scheduler: &self.scheduler, sampling: sampling.clone() };
-        Ok(WanRecipe::new(&source, request, knobs, Some(ids))?)
+        let recipe = WanRecipe::new(&self.source(&config, sampling), request, knobs, Some(ids))?;
+        recipe.runs()?;
+        Ok(recipe)
+    }
+
+    fn source<'a>(
+        &'a self,
+        config: &'a dyn Fn(&str) -> Option<Value>,
+        sampling: &'a SamplerOptions,
+    ) -> PipelineSource<'a> {
+        PipelineSource { model: &self.spec, config, scheduler: &self.scheduler, index: &self.index, sampling }
     }
 
     /// The storage type that a component has when nobody says otherwise.
@@ -114,4 +133,12 @@ impl Model {
         let tensor = component.tensors.iter().find(|t| !t.keep_f32)?;
         Some(spec::storage_of(component, tensor, &Knobs::default()))
     }
+}
+
+/// The tensors of one safetensors or GGUF file, from its header alone.
+///
+/// # Errors
+/// If the file's header is not to be trusted.
+pub fn weight_file(path: &Path) -> Result<loadline_models::weights::WeightIndex, Error> {
+    loadline_models::weights::WeightIndex::open_component(path).map_err(|e| Error::Model(e.to_string()))
 }

@@ -7,5 +7,5 @@ mod noise;
 mod output;
 mod session;
 
-pub use output::{ResultSink, Sink};
-pub use session::{JobSpec, Measured, Outcome, Progress, Session, SessionOptions, StageMeasured};
+pub use output::ResultSink;
+pub use session::{JobSpec, Measured, Outcome, Progress, Session, SessionOptions, StageMeasured, use_local_kernels};

@@ -12,7 +12,8 @@ fn a_run_follows_the_reference_step_by_step() {
     let dir = tempfile::tempdir().unwrap();
     let job = golden_job(dir.path(), None);
     run(&mut session("auto-tune"), &job);
-    let (got, golden) = (tensors(&dir.path().join("dump.safetensors")), tensors(&fixture("wan_t2v/golden.safetensors")));
+    let (got, golden) =
+        (tensors(&dir.path().join("dump.safetensors")), tensors(&fixture("wan_t2v/golden.safetensors")));
     let check = |name: &str, reference: &str| {
         let (l2, _) = errors(&got[name].1, &golden[reference].1);
         assert!(l2 <= 1e-4, "{name}: {l2:e}");
@@ -51,7 +52,8 @@ fn tiled_frames_stay_near_the_untiled_ones() {
     job.asked.knobs.tile = Some(Size { width: 32, height: 32 });
     job.asked.knobs.tile_overlap = Some(8);
     run(&mut session("auto-tune"), &job);
-    let (got, golden) = (tensors(&dir.path().join("dump.safetensors")), tensors(&fixture("wan_t2v/golden.safetensors")));
+    let (got, golden) =
+        (tensors(&dir.path().join("dump.safetensors")), tensors(&fixture("wan_t2v/golden.safetensors")));
     let (l2, _) = errors(&got["frames"].1, &golden["unipc.frames"].1);
     assert!(l2 < 0.1, "{l2}");
 }

@@ -4,8 +4,7 @@ use half::bf16;
 use loadline_core::DType;
 use loadline_device::SlabView;
 use loadline_kernels::{
-    AttentionOptions, AttentionShape, Element, Exec, GroupNorm, GroupNormShape, LayerNorm, LinearShape, PerRow,
-    Weights,
+    AttentionOptions, AttentionShape, Element, Exec, GroupNorm, GroupNormShape, LayerNorm, LinearShape, PerRow, Weights,
 };
 use loadline_models::ops::{Activation as Act, Backend, Bias, Call, Modulation, OpError, Tensor, Weight};
 
@@ -214,7 +213,12 @@ fn linear<A: Activation>(exec: Exec, x: &T, w: &W, b: Option<&W>, act: Act) -> D
     resized::<A>(x, rows * outputs, |x, y| loadline_kernels::linear(exec, &shape, x, w, b, act, y))
 }
 
-fn conv_call_shape(x: &T, history: Option<&T>, w: &W, spec: loadline_models::ops::ConvSpec) -> loadline_kernels::ConvShape {
+fn conv_call_shape(
+    x: &T,
+    history: Option<&T>,
+    w: &W,
+    spec: loadline_models::ops::ConvSpec,
+) -> loadline_kernels::ConvShape {
     let kernel = match w.shape.as_slice() {
         [_, _, kt, kh, kw] => [*kt, *kh, *kw],
         _ => [1, w.shape[2], w.shape[3]],
@@ -240,7 +244,14 @@ fn conv<A: Activation>(
     }
 }
 
-fn attention<A: Activation>(exec: Exec, shape: &AttentionShape, [q, k, v]: [&T; 3], scale: f32, visible: usize, bias: Bias<'_, CandleTensor>) -> Done {
+fn attention<A: Activation>(
+    exec: Exec,
+    shape: &AttentionShape,
+    [q, k, v]: [&T; 3],
+    scale: f32,
+    visible: usize,
+    bias: Bias<'_, CandleTensor>,
+) -> Done {
     let run = |table: Option<&[f32]>| {
         let causal = matches!(bias, Bias::Causal);
         let options = AttentionOptions { scale, causal, key_len: Some(visible), bias_table: table };
@@ -253,9 +264,7 @@ fn attention<A: Activation>(exec: Exec, shape: &AttentionShape, [q, k, v]: [&T; 
         })
     };
     match bias {
-        Bias::Relative(table) => read::<f32, _>(&table.data, |values| {
-            run(Some(values))
-        }),
+        Bias::Relative(table) => read::<f32, _>(&table.data, |values| run(Some(values))),
         _ => run(None),
     }
 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use loadline_core::check::{Finding, check, has_errors};
 use loadline_core::{
-    BlockId, Budget, Bytes, Cause, Cfg, DType, Decision, Forecast, Job, Knobs, LoadedBlock, Machine, Plan, Request, Settings,
-    Situation, TileSize,
+    BlockId, Budget, Bytes, Cause, Cfg, DType, Decision, Forecast, Job, Knobs, LoadedBlock, Machine, Plan, Request,
+    Settings, Situation, TileSize,
 };
 use loadline_models::ops::{KernelSet, StreamedCuda};
 use loadline_models::schedule::SamplerOptions;
@@ -139,11 +139,7 @@ impl Planner<'_> {
         };
         let components = self.model.spec.components.iter().filter(|c| !c.absent);
         let storage = components.filter_map(|c| Some((c.name.clone(), named(&c.name)?))).collect();
-        let usual = |tile: TileSize| {
-            let known = self.model.tile_sizes().into_iter().find(|(t, _)| *t == tile);
-            known.map_or(tile.width.min(tile.height) / 4 / 8 * 8, |(_, overlap)| overlap)
-        };
-        let tile = choice.tile.map(|t| (t, usual(t))).or(tile);
+        let tile = choice.tile.map(|t| (t, self.model.tile_overlap(t))).or(tile);
         Knobs {
             cfg: choice.cfg.unwrap_or_default(),
             storage,

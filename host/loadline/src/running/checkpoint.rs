@@ -122,7 +122,8 @@ impl Checkpoint {
         let header = usize::try_from(length).ok().and_then(|n| bytes.get(8..8usize.checked_add(n)?));
         let header: serde_json::Value =
             serde_json::from_slice(header.ok_or("the file is cut off")?).map_err(|e| e.to_string())?;
-        let text = header.pointer("/__metadata__/loadline").and_then(|v| v.as_str()).ok_or("no checkpoint of loadline")?;
+        let text =
+            header.pointer("/__metadata__/loadline").and_then(|v| v.as_str()).ok_or("no checkpoint of loadline")?;
         let standing: Standing = serde_json::from_str(text).map_err(|e| e.to_string())?;
         if standing.version != VERSION {
             return Err(format!("checkpoint version {}, this program reads {VERSION}", standing.version));

@@ -34,7 +34,8 @@ impl Pipeline {
 impl Compute for Pipeline {
     fn run(&mut self, order: &TaskOrder, slab: Option<&Arc<Slab>>) -> Result<(), DeviceError> {
         let Some(job) = &mut self.job else { return Err(DeviceError::Compute("no job is running".into())) };
-        let weights = order.weights.zip(slab).map(|((block, _), slab)| block_weights(&job.layouts[block.0 as usize], slab));
+        let weights =
+            order.weights.zip(slab).map(|((block, _), slab)| block_weights(&job.layouts[block.0 as usize], slab));
         let at = At { stage: order.at.stage, pass: order.at.pass, task: order.at.task };
         self.ops.recording = loadline_models::ops::Recording::default();
         job.program.run(&mut self.ops, at, weights.as_ref(), &mut job.host).map_err(device_error)

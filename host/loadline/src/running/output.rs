@@ -18,9 +18,6 @@ pub enum ResultSink {
     Pictures(PathBuf),
 }
 
-/// The old name of [`ResultSink`].
-pub use ResultSink as Sink;
-
 impl ResultSink {
     /// A video for `.mp4`, one picture for `.png`, a folder of pictures otherwise.
     ///
@@ -97,7 +94,11 @@ pub(super) fn frames_tensor(video: &Picture) -> (Vec<usize>, Vec<f32>) {
 
 /// Writes f32 tensors as safetensors, sorted by name and without metadata, so that equal tensors give
 /// equal files.
-pub(super) fn write_tensors(path: &Path, tensors: &BTreeMap<String, (Vec<usize>, Vec<f32>)>, metadata: Option<&str>) -> Result<(), Error> {
+pub(super) fn write_tensors(
+    path: &Path,
+    tensors: &BTreeMap<String, (Vec<usize>, Vec<f32>)>,
+    metadata: Option<&str>,
+) -> Result<(), Error> {
     let mut header = serde_json::Map::new();
     if let Some(text) = metadata {
         header.insert("__metadata__".into(), serde_json::json!({ "loadline": text }));
@@ -105,7 +106,8 @@ pub(super) fn write_tensors(path: &Path, tensors: &BTreeMap<String, (Vec<usize>,
     let mut offset = 0;
     for (name, (shape, values)) in tensors {
         let end = offset + 4 * values.len();
-        header.insert(name.clone(), serde_json::json!({ "dtype": "F32", "shape": shape, "data_offsets": [offset, end] }));
+        header
+            .insert(name.clone(), serde_json::json!({ "dtype": "F32", "shape": shape, "data_offsets": [offset, end] }));
         offset = end;
     }
     let mut text = serde_json::to_vec(&header).map_err(|e| Error::output(path, &e))?;
@@ -128,7 +130,10 @@ pub(super) fn write_floats(out: &mut dyn Write, values: &[f32]) -> std::io::Resu
 }
 
 /// Writes under a temporary name in the same folder and renames: nobody ever sees half a file.
-pub(super) fn write_atomically(path: &Path, body: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> Result<(), Error> {
+pub(super) fn write_atomically(
+    path: &Path,
+    body: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
+) -> Result<(), Error> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".part");
     let temporary = path.with_file_name(name);
@@ -148,7 +153,8 @@ pub(super) fn write_atomically(path: &Path, body: impl FnOnce(&mut dyn Write) ->
 /// Reads one f32, f16 or bf16 tensor of a safetensors file as f32.
 pub(super) fn read_tensor(path: &Path, name: Option<&str>) -> Result<(Vec<usize>, Vec<f32>), Error> {
     let request = |text: String| Error::Request(text);
-    let index = loadline_models::weights::WeightIndex::open_component(path).map_err(|e| request(format!("--latents: {e}")))?;
+    let index =
+        loadline_models::weights::WeightIndex::open_component(path).map_err(|e| request(format!("--latents: {e}")))?;
     let names = || index.tensors.iter().map(|t| t.name.as_str()).collect::<Vec<_>>().join(", ");
     let entry = match name {
         Some(name) => index.get(name),
@@ -158,8 +164,9 @@ pub(super) fn read_tensor(path: &Path, name: Option<&str>) -> Result<(Vec<usize>
     let entry = entry.ok_or_else(|| {
         request(format!("--latents {}: name one of its tensors as FILE:TENSOR: {}", path.display(), names()))
     })?;
-    let dtype = super::session::element_type(entry.dtype)
-        .ok_or_else(|| request(format!("--latents: tensor '{}' is {}, use f32, f16 or bf16", entry.name, entry.dtype.name())))?;
+    let dtype = super::session::element_type(entry.dtype).ok_or_else(|| {
+        request(format!("--latents: tensor '{}' is {}, use f32, f16 or bf16", entry.name, entry.dtype.name()))
+    })?;
     let files = loadline_device::WeightFiles::open(&index.files).map_err(|e| request(e.to_string()))?;
     let mut values = vec![0.0; entry.elements() as usize];
     let segment = super::host::table_segment(entry, dtype, entry.file);

@@ -451,3 +451,8 @@ impl Watch<'_> {
         self.checkpoint.save(stage, pass, &tensors, &fresh).map_err(|e| DeviceError::Output(e.to_string()))
     }
 }
+
+/// Names the fastest kernels of this machine in a profile of a CPU, whose own may be of another one.
+pub fn use_local_kernels(machine: &mut Machine) {
+    loadline_models::ops::KernelSet::name(&CpuKernels::detect()).clone_into(&mut machine.device.kernel_set);
+}

@@ -38,7 +38,7 @@ pub fn session(policy: &str) -> Session {
 /// The job that the golden tensors were made with.
 pub fn golden_job(dir: &Path, vram: Option<Bytes>) -> JobSpec {
     let model = Model::open(fixture("wan_t2v/model").to_str().unwrap()).unwrap();
-    let mut request = model.default_request();
+    let mut request = model.default_request().unwrap();
     request.size = Size { width: 64, height: 48 };
     (request.frames, request.steps, request.guidance) = (9, 4, 5.0);
     JobSpec {
@@ -78,7 +78,8 @@ pub fn tensors(path: &Path) -> Tensors {
         let values = bytes[range].chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect();
         (name.clone(), (shape, values))
     };
-    let named = header.as_object().unwrap().iter().filter(|(name, info)| *name != "__metadata__" && info["dtype"] == "F32");
+    let named =
+        header.as_object().unwrap().iter().filter(|(name, info)| *name != "__metadata__" && info["dtype"] == "F32");
     named.map(entry).collect()
 }
 

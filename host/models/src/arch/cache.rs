@@ -1,6 +1,8 @@
 //! What the causal convolutions of a video VAE remember from chunk to chunk.
 
-use crate::ops::Tensor;
+use loadline_core::{ActClass, DType};
+
+use crate::ops::{Backend, OpError, Ops, Tensor};
 
 /// The frames that every causal convolution remembers, in the order in which a chunk meets them.
 ///
@@ -37,6 +39,49 @@ impl<D: Clone> FeatureCache<D> {
     #[must_use]
     pub fn first_chunk(&self) -> bool {
         self.chunk == 0
+    }
+
+    /// Hands out everything that is remembered, and the number of the chunk that comes next.
+    ///
+    /// # Errors
+    /// If the backend fails.
+    pub fn save<B: Backend<Data = D>>(
+        &self,
+        ops: &mut Ops<B>,
+        sink: &mut dyn FnMut(&str, &[usize], &[f32]),
+    ) -> Result<(), OpError> {
+        sink("cache", &[2], &[self.entries.len() as f32, self.chunk as f32]);
+        for (i, entry) in self.entries.iter().enumerate() {
+            if let Remembered::Frames(frames) = entry {
+                ops.to_host(frames, &mut |values| sink(&format!("cache.{i}"), &frames.shape, values))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes back what [`save`](Self::save) handed out, in the compute type.
+    ///
+    /// # Errors
+    /// If a tensor's values do not fit its shape, or the budget is exceeded.
+    pub fn restore<B: Backend<Data = D>>(
+        ops: &mut Ops<B>,
+        compute: DType,
+        saved: &mut dyn FnMut(&str) -> Option<(Vec<usize>, Vec<f32>)>,
+    ) -> Result<Self, OpError> {
+        let header = saved("cache").map(|(_, values)| values).unwrap_or_default();
+        let [count, chunk] = [0, 1].map(|i| header.get(i).map_or(0, |v| *v as usize));
+        let mut cache = Self { entries: Vec::new(), next: 0, chunk };
+        for i in 0..count {
+            let entry = match saved(&format!("cache.{i}")) {
+                Some((shape, values)) => Remembered::Frames(ops.within(ActClass::FeatureCache, |ops| {
+                    let frames = ops.restored(&shape, &values)?;
+                    ops.cast(frames, compute)
+                })?),
+                None => Remembered::Skipped,
+            };
+            cache.entries.push(entry);
+        }
+        Ok(cache)
     }
 
     /// Takes what the next convolution remembers, and the place to put the new memory.

@@ -15,6 +15,7 @@ mod kernel_set;
 mod ledger;
 mod methods;
 mod mixed;
+mod moves;
 mod shape;
 mod symbolic;
 

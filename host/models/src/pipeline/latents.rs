@@ -152,7 +152,7 @@ impl<D: Clone> Latents<D> {
 
     pub(super) fn restore<B: Backend<Data = D>>(&mut self, ops: &mut Ops<B>, saved: Saved<'_>) -> Result<(), OpError> {
         let mut get = |ops: &mut Ops<B>, name: &str| match saved(name) {
-            Some((shape, values)) => ops.within(ActClass::Latents, |ops| restored(ops, &shape, &values)).map(Some),
+            Some((shape, values)) => ops.within(ActClass::Latents, |ops| ops.restored(&shape, &values)).map(Some),
             None => Ok(None),
         };
         self.current = get(ops, "latents")?;
@@ -168,19 +168,4 @@ impl<D: Clone> Latents<D> {
 /// A tensor that should be there by now: the engine left a task out, or a checkpoint lacks it.
 pub(super) fn unsaved(name: &str) -> OpError {
     OpError::Shape { op: "restore", detail: format!("the checkpoint has no tensor '{name}'") }
-}
-
-/// Brings a saved f32 tensor back.
-pub(super) fn restored<B: Backend>(
-    ops: &mut Ops<B>,
-    shape: &[usize],
-    values: &[f32],
-) -> Result<Tensor<B::Data>, OpError> {
-    ops.filled(shape, &mut |out| {
-        if out.len() != values.len() {
-            return Err(format!("the checkpoint has {} values for shape {shape:?}", values.len()));
-        }
-        out.copy_from_slice(values);
-        Ok(())
-    })
 }

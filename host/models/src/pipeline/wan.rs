@@ -13,7 +13,7 @@ use loadline_core::StageKind;
 
 pub use recipe::WanRecipe;
 
-use super::latents::{Saved, Sink, restored, unsaved};
+use super::latents::{Saved, Sink, unsaved};
 use super::{At, Host, Program, Script, needed};
 use crate::ops::{Backend, BlockWeights, OpError, Ops, Tensor};
 
@@ -57,7 +57,8 @@ impl<B: Backend> WanProgram<B> {
             ops.to_host(prompt, &mut |values| sink(&format!("prompt.{i}"), &prompt.shape, values))?;
         }
         self.condition.save(ops, sink)?;
-        self.denoise.latents.save(ops, sink)
+        self.denoise.latents.save(ops, sink)?;
+        self.decode.save(ops, sink)
     }
 
     /// Takes back what [`save`](Self::save) gave out.
@@ -67,7 +68,8 @@ impl<B: Backend> WanProgram<B> {
     pub fn restore(&mut self, ops: &mut Ops<B>, saved: Saved<'_>) -> Result<(), OpError> {
         self.restore_prompts(ops, saved)?;
         self.condition.restore(ops, self.recipe.text.output.0, saved)?;
-        self.denoise.latents.restore(ops, saved)
+        self.denoise.latents.restore(ops, saved)?;
+        self.decode.restore(ops, self.recipe.vae_compute, saved)
     }
 }
 

@@ -5,7 +5,7 @@
 
 use loadline_core::ActClass;
 
-use super::{Saved, Sink, WanProgram, needed, restored, unsaved};
+use super::{Saved, Sink, WanProgram, needed, unsaved};
 use crate::arch::{FeatureCache, clip, wan_vae};
 use crate::ops::{Backend, BlockWeights, OpError, Ops, Tensor};
 use crate::pipeline::walk::{Place, place};
@@ -53,11 +53,11 @@ impl<D: Clone> State<D> {
         self.finish();
         ops.within(ActClass::Embeddings, |ops| {
             while let Some((shape, values)) = saved(&format!("picture.{}", self.pictures.len())) {
-                let picture = restored(ops, &shape, &values)?;
+                let picture = ops.restored(&shape, &values)?;
                 self.pictures.push(ops.cast(picture, compute)?);
             }
             if let Some((shape, values)) = saved("condition") {
-                self.latents = Some(restored(ops, &shape, &values)?);
+                self.latents = Some(ops.restored(&shape, &values)?);
             }
             Ok(())
         })

@@ -1,8 +1,8 @@
 //! Latents to frames, tile by tile and chunk by chunk.
 
-use loadline_core::ActClass;
+use loadline_core::{ActClass, DType};
 
-use super::{WanProgram, needed, unsaved};
+use super::{Saved, Sink, WanProgram, needed, unsaved};
 use crate::arch::{FeatureCache, wan_vae};
 use crate::ops::{Backend, BlockWeights, OpError, Ops, Tensor};
 use crate::pipeline::walk::{Place, place};
@@ -19,6 +19,26 @@ pub(super) struct State<D> {
 impl<D: Clone> Default for State<D> {
     fn default() -> Self {
         Self { scaled: None, cache: FeatureCache::new(), hidden: None }
+    }
+}
+
+impl<D: Clone> State<D> {
+    pub(super) fn save<B: Backend<Data = D>>(&self, ops: &mut Ops<B>, sink: Sink<'_>) -> Result<(), OpError> {
+        let Some(scaled) = &self.scaled else { return Ok(()) };
+        ops.to_host(scaled, &mut |values| sink("scaled", &scaled.shape, values))?;
+        self.cache.save(ops, sink)
+    }
+
+    pub(super) fn restore<B: Backend<Data = D>>(
+        &mut self,
+        ops: &mut Ops<B>,
+        compute: DType,
+        saved: Saved<'_>,
+    ) -> Result<(), OpError> {
+        let Some((shape, values)) = saved("scaled") else { return Ok(()) };
+        self.scaled = Some(ops.within(ActClass::Latents, |ops| ops.restored(&shape, &values))?);
+        self.cache = FeatureCache::restore(ops, compute, saved)?;
+        Ok(())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use loadline_core::ActClass;
 
-use super::{Saved, WanProgram, restored};
+use super::{Saved, WanProgram};
 use crate::ops::{Backend, BlockWeights, OpError, Ops};
 use crate::pipeline::{At, Host};
 
@@ -32,7 +32,7 @@ impl<B: Backend> WanProgram<B> {
         for i in 0..self.recipe.text.ids.len() {
             let Some((shape, values)) = saved(&format!("prompt.{i}")) else { break };
             let prompt = ops.within(ActClass::Embeddings, |ops| {
-                let prompt = restored(ops, &shape, &values)?;
+                let prompt = ops.restored(&shape, &values)?;
                 ops.cast(prompt, self.recipe.text.output.0)
             })?;
             self.prompts.push(prompt);

@@ -1,0 +1,202 @@
+//! Every command and flag, with the words of `--help`.
+
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Parser, Subcommand};
+use loadline::core::{Bytes, Cfg, Size};
+
+/// Plans, forecasts and runs diffusion models inside a hard memory budget.
+///
+/// Start here:
+///   loadline demo -o demo.mp4
+///   loadline plan wan2.1-t2v-14b --gpu rtx-3060-12gb --vram 10GiB
+///   loadline run ./Wan2.1-T2V-1.3B-Diffusers --prompt "a red ball on a beach" --vram 4GiB -o ball.mp4
+///
+/// Exit codes: 0 done, 2 impossible request, 3 nothing fits the budget (with a certificate), 4 bad model files,
+/// 5 bad profile, 6 policy fault, 7 budget exceeded, 8 out of device memory, 9 out of host memory, 10 cannot write,
+/// 11 interrupted with a checkpoint, 1 a bug.
+#[derive(Parser)]
+#[command(name = "loadline", version, about, verbatim_doc_comment)]
+pub struct Args {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Subcommand)]
+pub enum Command {
+    /// List known models, or look into one
+    #[command(subcommand)]
+    Model(ModelCommand),
+    /// Forecast memory and time of a request on a GPU that you may not own
+    Plan(Box<PlanArgs>),
+    /// Make a video on this machine within a budget
+    Run(Box<RunArgs>),
+    /// See it work: forecast a 14B model on a 12 GB card, then run a tiny model to a real video
+    Demo(DemoArgs),
+    /// List policies and their settings
+    #[command(subcommand)]
+    Policy(PolicyCommand),
+    /// List profiles of machines
+    #[command(subcommand)]
+    Profile(ProfileCommand),
+}
+
+/// Models.
+#[derive(Subcommand)]
+pub enum ModelCommand {
+    /// List the models of the catalog
+    List {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show a model's components, parameters, bytes and blocks
+    Inspect {
+        /// A catalog name, a diffusers folder, or a safetensors or GGUF file
+        model: String,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Policies.
+#[derive(Subcommand)]
+pub enum PolicyCommand {
+    /// List the built-in policies
+    List,
+    /// Show a policy's settings with their ranges and defaults
+    Show {
+        /// A name or the path of a component
+        policy: String,
+    },
+}
+
+/// Profiles.
+#[derive(Subcommand)]
+pub enum ProfileCommand {
+    /// List the profiles
+    List,
+}
+
+/// What to make and how; common to plan and run.
+#[derive(ClapArgs, Clone)]
+pub struct RequestArgs {
+    /// Picture size in pixels, WIDTHxHEIGHT
+    #[arg(long, value_name = "WxH")]
+    pub size: Option<Size>,
+    /// Number of frames
+    #[arg(long)]
+    pub frames: Option<u32>,
+    /// Number of denoise steps
+    #[arg(long)]
+    pub steps: Option<u32>,
+    /// Guidance scale; 1 or less turns guidance off and halves the work
+    #[arg(long)]
+    pub guidance: Option<f64>,
+    /// Device memory that this job may use, such as 10GiB; the whole device by default
+    #[arg(long, value_name = "SIZE")]
+    pub vram: Option<Bytes>,
+    /// Host memory that this job may use; all of it by default
+    #[arg(long, value_name = "SIZE")]
+    pub ram: Option<Bytes>,
+    /// Who decides how memory is used: auto-tune, threshold, manual-swap, lazy-load, or a component's path
+    #[arg(long, default_value = "auto-tune")]
+    pub policy: String,
+    /// A setting of the policy; may be given several times (see `loadline policy show`)
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub settings: Vec<String>,
+    /// Settings of the policy from a TOML or JSON file; --set wins over it
+    #[arg(long, value_name = "FILE")]
+    pub settings_file: Option<PathBuf>,
+    /// How guidance runs. sequential and pair give the same bits; batched may round differently
+    #[arg(long, value_name = "sequential|pair|batched")]
+    pub cfg: Option<Cfg>,
+    /// Storage type of weights, for all components or as COMPONENT=TYPE; changes the numbers
+    #[arg(long, value_name = "[COMPONENT=]f32|f16|bf16")]
+    pub storage: Vec<String>,
+    /// VAE tile in pixels; changes the numbers. Without it, tiles are used only if nothing else fits
+    #[arg(long, value_name = "WxH")]
+    pub tile: Option<Size>,
+    /// Pixels that neighbouring tiles share
+    #[arg(long, value_name = "PIXELS")]
+    pub tile_overlap: Option<u32>,
+    /// Latent frames that the VAE decodes at once
+    #[arg(long, value_name = "N")]
+    pub frame_chunk: Option<u32>,
+    /// The noise schedule: as diffusers runs it, or as Wan's own code does
+    #[arg(long, default_value = "diffusers", value_parser = ["diffusers", "wan"])]
+    pub schedule: String,
+    /// Print JSON on standard output; progress goes to standard error
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `loadline plan`.
+#[derive(ClapArgs)]
+pub struct PlanArgs {
+    /// A catalog name (see `loadline model list`) or a diffusers folder
+    pub model: String,
+    /// The machine to forecast: a profile's name or file (see `loadline profile list`)
+    #[arg(long, default_value = "cpu", value_name = "PROFILE")]
+    pub gpu: String,
+    /// Device memory that other programs use
+    #[arg(long, value_name = "SIZE", default_value = "0")]
+    pub used_by_others: Bytes,
+    /// Write the timeline, for https://ui.perfetto.dev
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
+    /// What to make.
+    #[command(flatten)]
+    pub request: RequestArgs,
+}
+
+/// `loadline run`.
+#[derive(ClapArgs)]
+pub struct RunArgs {
+    /// A diffusers folder with weights
+    pub model: PathBuf,
+    /// What to show
+    #[arg(long, default_value = "", required_unless_present = "jobs")]
+    pub prompt: String,
+    /// What not to show
+    #[arg(long, default_value = "")]
+    pub negative_prompt: String,
+    /// Seed of the noise
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// The result: .mp4 for a video, .png for one frame, or a folder for PNG frames
+    #[arg(short, long, default_value = "out.mp4")]
+    pub output: PathBuf,
+    /// Go on from the checkpoint that an interrupted run left
+    #[arg(long)]
+    pub resume: bool,
+    /// Many videos in one process: a JSON object a line with prompt, output and what differs from the flags
+    #[arg(long, value_name = "FILE")]
+    pub jobs: Option<PathBuf>,
+    /// Start from these latents instead of noise
+    #[arg(long, value_name = "FILE[:TENSOR]")]
+    pub latents: Option<String>,
+    /// Write prompt embeddings, latents after each step and frames as f32 safetensors
+    #[arg(long, value_name = "FILE")]
+    pub dump_tensors: Option<PathBuf>,
+    /// Write the timeline of the run, for https://ui.perfetto.dev
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
+    /// A profile of this machine to forecast with
+    #[arg(long, default_value = "cpu", value_name = "PROFILE")]
+    pub gpu: String,
+    /// What to make.
+    #[command(flatten)]
+    pub request: RequestArgs,
+}
+
+/// `loadline demo`.
+#[derive(ClapArgs)]
+pub struct DemoArgs {
+    /// The video to write
+    #[arg(short, long, default_value = "demo.mp4")]
+    pub output: PathBuf,
+}

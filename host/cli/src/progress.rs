@@ -1,0 +1,54 @@
+//! What a run shows while it runs.
+
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use loadline::Progress;
+
+/// A bar for each stage, on standard error; nothing where that is no terminal and `quiet`.
+pub struct Bars {
+    bar: Option<ProgressBar>,
+    tasks: u64,
+}
+
+impl Bars {
+    /// No bar yet.
+    pub fn new() -> Self {
+        Self { bar: None, tasks: 0 }
+    }
+
+    /// Shows one event.
+    pub fn show(&mut self, event: &Progress<'_>) {
+        match event {
+            Progress::Planned(policy) => eprintln!("planned by {policy}"),
+            Progress::StageStarts { stage, passes, first } => self.stage(stage, *passes, *first),
+            Progress::Task { pass, task, of } => self.task(*pass, *task, *of),
+            Progress::StageEnded => {
+                if let Some(bar) = self.bar.take() {
+                    bar.finish();
+                }
+            }
+            Progress::Writing => eprintln!("writing the result"),
+        }
+    }
+
+    fn stage(&mut self, name: &str, passes: u64, first: u64) {
+        if first > 0 {
+            eprintln!("{name}: going on with pass {} of {passes}", first + 1);
+        }
+        let bar = ProgressBar::new(passes);
+        let style = ProgressStyle::with_template("{msg:12} [{bar:40}] {pos}/{len} {elapsed} left {eta}");
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "));
+        bar.set_message(name.to_owned());
+        bar.set_position(first);
+        bar.enable_steady_tick(Duration::from_millis(250));
+        self.bar = Some(bar);
+    }
+
+    fn task(&mut self, pass: u64, task: usize, of: usize) {
+        self.tasks += 1;
+        if let (Some(bar), true) = (&self.bar, task + 1 == of) {
+            bar.set_position(pass + 1);
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! `loadline run`.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use loadline::core::Bytes;
+use loadline::{Error, JobSpec, Model, Outcome, ResultSink, Session, SessionOptions, perfetto, policies, run_json};
+
+use crate::args::RunArgs;
+use crate::model::print_json;
+use crate::progress::Bars;
+use crate::{jobs, setup, show};
+
+pub fn run(args: &RunArgs) -> Result<(), Error> {
+    let folder = args.model.to_string_lossy();
+    let model = Model::open(&folder)?;
+    let policy = policies::load(&args.request.policy)?;
+    let settings = setup::settings(&args.request, &policy)?;
+    let machine = setup::this_machine(&args.gpu)?;
+    let first = spec(args, &model)?;
+    let options = SessionOptions { model, policy, settings, machine: machine.clone(), record: args.trace.is_some() };
+    let mut session = Session::new(options)?;
+    let stop = stop_on_signal()?;
+    if let Some(file) = &args.jobs {
+        return jobs::run(file, &first, &mut session, &machine, args.request.json, &stop);
+    }
+    let outcome = one(&mut session, &first, &stop)?;
+    if let Some(path) = &args.trace {
+        write_trace(path, &outcome)?;
+    }
+    report(&outcome, &machine, args.request.json, &first.output);
+    Ok(())
+}
+
+/// Runs one job with a progress bar.
+pub fn one(session: &mut Session, spec: &JobSpec, stop: &AtomicBool) -> Result<Outcome, Error> {
+    let mut bars = Bars::new();
+    session.run(spec, stop, &mut |event| loadline::memory::within(loadline::memory::Domain::Host, || bars.show(&event)))
+}
+
+/// Says what was made and how the forecast did.
+pub fn report(outcome: &Outcome, machine: &loadline::core::Machine, json: bool, output: &ResultSink) {
+    if json {
+        print_json(&run_json(&outcome.planned, machine, &outcome.measured));
+        return;
+    }
+    show::run(&outcome.planned, &outcome.measured);
+    println!("wrote {}", output.path().display());
+}
+
+fn spec(args: &RunArgs, model: &Model) -> Result<JobSpec, Error> {
+    let latents = args.latents.as_ref().map(|text| match text.rsplit_once(':') {
+        Some((file, tensor)) if !PathBuf::from(text).exists() => (PathBuf::from(file), Some(tensor.to_owned())),
+        _ => (PathBuf::from(text), None),
+    });
+    Ok(JobSpec {
+        prompt: args.prompt.clone(),
+        negative_prompt: args.negative_prompt.clone(),
+        asked: setup::asked(&args.request, model, Bytes::ZERO)?,
+        seed: args.seed,
+        latents,
+        output: ResultSink::from_path(&args.output)?,
+        dump: args.dump_tensors.clone(),
+        resume: args.resume,
+    })
+}
+
+fn write_trace(path: &std::path::Path, outcome: &Outcome) -> Result<(), Error> {
+    let planned = &outcome.planned;
+    let stages = &planned.forecast.stages;
+    let reservations = |stage: usize| stages.get(stage).map_or_else(Vec::new, |s| s.reservations.clone());
+    let trace = perfetto::of_trace(&planned.job, &planned.plan, &outcome.trace, &reservations);
+    std::fs::write(path, trace.to_string()).map_err(|e| Error::Output { path: path.to_owned(), detail: e.to_string() })
+}
+
+/// The first Ctrl-C asks the run to stop at the next safe point, the second ends the process.
+pub fn stop_on_signal() -> Result<Arc<AtomicBool>, Error> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&stop);
+    let handler = move || {
+        if seen.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+        eprintln!("\nstopping at the next safe point; press Ctrl-C again to stop at once");
+    };
+    ctrlc::set_handler(handler).map_err(|e| Error::Request(format!("no handler for Ctrl-C: {e}")))?;
+    Ok(stop)
+}

@@ -1,0 +1,118 @@
+//! From flags to what the library takes.
+
+use std::path::Path;
+
+use loadline::core::{Bytes, DType, Machine, Request, Settings};
+use loadline::{Asked, Error, KnobChoice, Model, Support, policies, profiles};
+use loadline::{SamplerOptions, ScheduleKind};
+
+use crate::args::RequestArgs;
+
+/// A profile by name or file.
+pub fn machine(name: &str) -> Result<Machine, Error> {
+    let profile =
+        profiles::find_or_open(name, |path| std::fs::File::open(path)).map_err(|e| Error::Profile(e.to_string()))?;
+    profile.to_machine().map_err(|e| Error::Profile(e.to_string()))
+}
+
+/// This machine: a CPU profile with this machine's memory and kernels.
+pub fn this_machine(name: &str) -> Result<Machine, Error> {
+    let mut machine = machine(name)?;
+    if !machine.device.unified {
+        return Err(Error::Profile(format!(
+            "profile '{name}' is a GPU's: this build runs on the CPU; use `loadline plan --gpu {name}` to forecast it"
+        )));
+    }
+    let mut system = sysinfo::System::new().map_err(|e| Error::Profile(format!("the size of RAM is unknown: {e}")))?;
+    system.refresh_memory();
+    machine.host.memory = Bytes(system.total_memory());
+    machine.device.memory = machine.host.memory;
+    loadline::use_local_kernels(&mut machine);
+    Ok(machine)
+}
+
+/// What was asked for, with the model's usual values where nothing was said.
+pub fn asked(args: &RequestArgs, model: &Model, used_by_others: Bytes) -> Result<Asked, Error> {
+    let usual = usual_request(model)?;
+    let request = Request {
+        size: args.size.unwrap_or(usual.size),
+        frames: args.frames.unwrap_or(usual.frames),
+        steps: args.steps.unwrap_or(usual.steps),
+        guidance: args.guidance.unwrap_or(usual.guidance),
+        ..usual
+    };
+    let knobs = KnobChoice {
+        cfg: args.cfg,
+        storage: args.storage.iter().map(|text| storage(text, model)).collect::<Result<_, _>>()?,
+        tile: args.tile,
+        tile_overlap: args.tile_overlap,
+        frame_chunk: args.frame_chunk,
+    };
+    let schedule = if args.schedule == "wan" { ScheduleKind::Wan } else { ScheduleKind::Diffusers };
+    let sampling = SamplerOptions { schedule, ..SamplerOptions::default() };
+    Ok(Asked { request, knobs, sampling, vram: args.vram, ram: args.ram, used_by_others })
+}
+
+fn storage(text: &str, model: &Model) -> Result<(String, DType), Error> {
+    let (component, dtype) = text.split_once('=').unwrap_or(("", text));
+    let dtype: DType = dtype.parse().map_err(|e| Error::Request(format!("--storage {text}: {e}")))?;
+    if dtype == DType::F8E4M3 {
+        return Err(Error::Request(format!("--storage {text}: f8e4m3 cannot be stored yet: use f32, f16 or bf16")));
+    }
+    if !component.is_empty() && model.spec.component(component).is_none() {
+        let known: Vec<_> = model.spec.components.iter().map(|c| c.name.as_str()).collect();
+        return Err(Error::Request(format!(
+            "--storage {text}: the model has no component '{component}'; it has {}",
+            known.join(", ")
+        )));
+    }
+    Ok((component.to_owned(), dtype))
+}
+
+/// A policy's settings from a file and from `--set`.
+pub fn settings(args: &RequestArgs, policy: &loadline::Policy) -> Result<Settings, Error> {
+    let mut given: Vec<(String, String)> = Vec::new();
+    if let Some(path) = &args.settings_file {
+        given.extend(settings_file(path)?);
+    }
+    for text in &args.settings {
+        let Some((key, value)) = text.split_once('=') else {
+            return Err(Error::Settings(format!(
+                "--set {text}: write KEY=VALUE; see `loadline policy show {}`",
+                args.policy
+            )));
+        };
+        given.retain(|(k, _)| k != key.trim());
+        given.push((key.trim().to_owned(), value.trim().to_owned()));
+    }
+    policies::settings(policy, &given)
+}
+
+fn settings_file(path: &Path) -> Result<Vec<(String, String)>, Error> {
+    let failed = |detail: String| Error::Settings(format!("{}: {detail}", path.display()));
+    let text = std::fs::read_to_string(path).map_err(|e| failed(e.to_string()))?;
+    let is_json = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("json"));
+    let value: serde_json::Value = if is_json {
+        serde_json::from_str(&text).map_err(|e| failed(e.to_string()))?
+    } else {
+        let table: toml::Table = text.parse().map_err(|e: toml::de::Error| failed(e.to_string()))?;
+        serde_json::to_value(table).map_err(|e| failed(e.to_string()))?
+    };
+    let Some(object) = value.as_object() else {
+        return Err(failed("settings are KEY = VALUE pairs at the top level".into()));
+    };
+    let plain = |v: &serde_json::Value| v.as_str().map_or_else(|| v.to_string(), str::to_owned);
+    Ok(object.iter().map(|(k, v)| (k.clone(), plain(v))).collect())
+}
+
+/// What people usually ask this model for.
+pub fn usual_request(model: &Model) -> Result<Request, Error> {
+    model.default_request().ok_or_else(|| match model.support() {
+        Support::Runs => {
+            Error::Model(format!("'{}' has no usual request: give --size, --frames and --steps", model.spec.name))
+        }
+        Support::ShapeOnly(reason) | Support::WeightsOnly(reason) => {
+            Error::Request(format!("'{}' cannot be planned: {reason}", model.spec.name))
+        }
+    })
+}

@@ -1,0 +1,182 @@
+//! Forecasts and runs as text.
+
+use loadline::core::{Bytes, Machine, Nanos, Provenance, StageForecast};
+use loadline::{Error, Measured, Planned, gap, policies, profiles};
+
+use crate::args::{PolicyCommand, ProfileCommand};
+
+/// A plan with its forecast.
+pub fn plan(planned: &Planned, machine: &Machine) {
+    heading(planned, machine);
+    memory(planned);
+    time(planned);
+    weights(planned);
+    reasons(planned);
+}
+
+fn heading(planned: &Planned, machine: &Machine) {
+    let request = &planned.job.request;
+    println!(
+        "{} · {} · {} frames · {} steps · guidance {}",
+        planned.job.model, request.size, request.frames, request.steps, request.guidance
+    );
+    println!(
+        "on {} ({}) with {} {}",
+        machine.device.name,
+        provenance(machine.provenance),
+        planned.plan.policy.name,
+        planned.plan.policy.version
+    );
+    if planned.tiled_to_fit {
+        if let Some(tile) = planned.plan.knobs.tile {
+            println!(
+                "the VAE is tiled ({tile}, overlap {}): nothing else fits; tiles change the numbers slightly",
+                planned.plan.knobs.tile_overlap
+            );
+        }
+    }
+    println!();
+}
+
+fn provenance(provenance: Provenance) -> &'static str {
+    match provenance {
+        Provenance::Measured => "measured",
+        Provenance::Derived => "derived from a measured machine",
+        Provenance::Datasheet => "from its data sheet with assumed utilisation",
+    }
+}
+
+fn memory(planned: &Planned) {
+    let forecast = &planned.forecast;
+    println!("memory      peak of budget");
+    println!("  device    {} of {}", forecast.device_peak(), planned.budget.device);
+    for stage in &forecast.stages {
+        let parts: Vec<_> = stage.reservations.iter().map(|r| format!("{} {}", r.name, r.bytes)).collect();
+        println!("    {:<12} {:>9}  {}", stage.name, stage.peak, parts.join(" · "));
+    }
+    let host: Vec<_> =
+        forecast.host.iter().filter(|r| r.bytes > Bytes::ZERO).map(|r| format!("{} {}", r.name, r.bytes)).collect();
+    println!("  host      {} of {}  {}", forecast.host_peak(), planned.budget.host, host.join(" · "));
+    println!("  disk      {} read, nothing written\n", forecast.disk_read);
+}
+
+fn time(planned: &Planned) {
+    let forecast = &planned.forecast;
+    println!(
+        "{:<14} {:>14} {:>14} {:>26} {:>12} {:>12} {:>7}  bound by",
+        "time", "cold", "warm", "likely between", "stalls", "bound", "gap"
+    );
+    for stage in &forecast.stages {
+        time_row(&stage.name, stage);
+    }
+    let total = |f: fn(&StageForecast) -> Nanos| forecast.total(f);
+    let (cold, bound) = (total(|s| s.cold), total(|s| s.bound.time));
+    let between = format!("{} and {}", total(|s| s.p10), total(|s| s.p90));
+    println!(
+        "{:<14} {cold:>14} {:>14} {between:>26} {:>12} {bound:>12} {:>6.1}%\n",
+        "  all",
+        total(|s| s.warm),
+        total(|s| s.stall),
+        100.0 * gap(cold, bound)
+    );
+}
+
+fn time_row(name: &str, stage: &StageForecast) {
+    let between = format!("{} and {}", stage.p10, stage.p90);
+    println!(
+        "  {name:<12} {:>14} {:>14} {between:>26} {:>12} {:>12} {:>6.1}%  {}",
+        stage.cold,
+        stage.warm,
+        stage.stall,
+        stage.bound.time,
+        100.0 * gap(stage.cold, stage.bound.time),
+        stage.bound.binding.name()
+    );
+}
+
+fn weights(planned: &Planned) {
+    println!("weights");
+    for (stage, plan) in planned.forecast.stages.iter().zip(&planned.plan.stages) {
+        let slots = (0..plan.slots.len() as u32).filter(|i| plan.streams(*i)).count();
+        println!(
+            "  {:<12} {} blocks stay on the device, {} pass through {slots} slots",
+            stage.name, stage.resident_blocks, stage.streamed_blocks
+        );
+    }
+    println!();
+}
+
+fn reasons(planned: &Planned) {
+    for reason in &planned.plan.reasons {
+        println!("  {reason}");
+    }
+    for advice in &planned.advice {
+        println!("  note: {advice}");
+    }
+}
+
+/// Forecast against measured, stage by stage.
+pub fn run(planned: &Planned, measured: &Measured) {
+    println!(
+        "{:<14} {:>12} {:>12} {:>8}   {:>12} {:>12} {:>8}",
+        "", "forecast", "measured", "", "forecast", "measured", ""
+    );
+    println!("{:<14} {:>34}   {:>34}", "stage", "device memory", "time");
+    for stage in &measured.stages {
+        let Some(forecast) = planned.forecast.stages.iter().find(|s| s.name == stage.name) else { continue };
+        row(&stage.name, (forecast.peak, stage.device_peak), (forecast.cold, stage.time));
+    }
+    let peaks = (planned.forecast.device_peak(), measured.device_peak());
+    row("all", peaks, (planned.forecast.total(|s| s.cold), measured.time()));
+    println!("\nbudget {}, never above {}", planned.budget.device, measured.device_peak());
+}
+
+fn row(name: &str, memory: (Bytes, Bytes), time: (Nanos, Nanos)) {
+    let off = |forecast: f64, measured: f64| {
+        if measured == 0.0 { String::new() } else { format!("{:+.1}%", 100.0 * (forecast / measured - 1.0)) }
+    };
+    println!(
+        "  {name:<12} {:>12} {:>12} {:>8}   {:>12} {:>12} {:>8}",
+        memory.0,
+        memory.1,
+        off(memory.0.as_f64(), memory.1.as_f64()),
+        time.0,
+        time.1,
+        off(time.0.as_f64(), time.1.as_f64())
+    );
+}
+
+/// `loadline policy`.
+pub fn policies(command: &PolicyCommand) -> Result<(), Error> {
+    match command {
+        PolicyCommand::List => {
+            for name in policies::names() {
+                let policy = policies::load(name)?;
+                println!("{name:<14} {} {}\n{:14} {}", policy.id().version, policy.id().hash, "", policy.summary());
+            }
+            println!("\nSee the settings of one with `loadline policy show NAME`.");
+        }
+        PolicyCommand::Show { policy } => {
+            let policy = policies::load(policy)?;
+            println!("{} {} {}\n{}\n", policy.id().name, policy.id().version, policy.id().hash, policy.summary());
+            println!("{}", policy.schema().json());
+        }
+    }
+    Ok(())
+}
+
+/// `loadline profile`.
+pub fn profiles(command: &ProfileCommand) -> Result<(), Error> {
+    let ProfileCommand::List = command;
+    println!("{:<16} {:<28} {:>10}  figures", "profile", "device", "memory");
+    for name in profiles::names() {
+        let machine = crate::setup::machine(name)?;
+        println!(
+            "{name:<16} {:<28} {:>10}  {}",
+            machine.device.name,
+            machine.device.memory,
+            provenance(machine.provenance)
+        );
+    }
+    Ok(())
+}
