@@ -143,8 +143,7 @@ impl Masters {
             self.of = identity;
         }
         let source = &order.sources.blocks[order.load.block.0 as usize];
-        let length = source.segments.iter().map(|s| s.place + s.elements * s.dtype.element_bytes() as usize).max();
-        let length = length.unwrap_or(0);
+        let length = slab_length(source);
         // SAFETY: the engine queues a load only when no task reads the slab, and runs the next task that
         // does only after this load has finished; one thread does all loads.
         let target = unsafe { order.slab.write(0, length) };
@@ -164,6 +163,24 @@ impl Masters {
         self.blocks.insert(order.load.block, master);
         Ok(())
     }
+}
+
+/// Reads one block into a slab of its own, outside of any run.
+///
+/// # Errors
+/// If the file cannot be read or there is no memory for the slab.
+pub fn load_block(files: &WeightFiles, source: &BlockSource) -> Result<Arc<Slab>, DeviceError> {
+    let length = slab_length(source);
+    let requested = loadline_core::Bytes(length as u64);
+    let slab = Slab::allocate(requested).ok_or(DeviceError::OutOfDeviceMemory { requested })?;
+    // SAFETY: nobody else knows the slab yet.
+    read(files, source, unsafe { slab.write(0, length) })?;
+    Ok(slab)
+}
+
+fn slab_length(source: &BlockSource) -> usize {
+    let ends = source.segments.iter().map(|s| s.place + s.elements * s.dtype.element_bytes() as usize);
+    ends.max().unwrap_or(0)
 }
 
 fn read(files: &WeightFiles, source: &BlockSource, target: &mut [u8]) -> Result<(), DeviceError> {

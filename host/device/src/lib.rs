@@ -13,6 +13,7 @@ pub mod memory;
 mod slab;
 mod source;
 
+pub use copier::load_block;
 pub use cpu::{Compute, CpuDevice};
 pub use slab::{Slab, SlabView};
 pub use source::{BlockSource, Segment, WeightFiles};

@@ -94,3 +94,13 @@ pub fn errors(got: &[f32], expected: &[f32]) -> (f64, f64) {
     let scale = pairs().map(|(_, b)| b.abs()).fold(0.0, f64::max);
     ((difference / norm).sqrt(), largest / scale)
 }
+
+/// Copies a folder with everything in it.
+pub fn copy_folder(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let target = to.join(path.file_name().unwrap());
+        if path.is_dir() { copy_folder(&path, &target) } else { std::fs::copy(&path, &target).map(|_| ()).unwrap() }
+    }
+}
