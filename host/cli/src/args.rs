@@ -17,7 +17,7 @@ use loadline::core::{Bytes, Cfg, Size};
 /// 11 interrupted with a checkpoint, 1 a bug.
 #[derive(Parser)]
 #[command(name = "loadline", version, about, verbatim_doc_comment)]
-pub struct Args {
+pub(crate) struct Args {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
@@ -25,7 +25,7 @@ pub struct Args {
 
 /// What to do.
 #[derive(Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// List known models, or look into one
     #[command(subcommand)]
     Model(ModelCommand),
@@ -45,7 +45,7 @@ pub enum Command {
 
 /// Models.
 #[derive(Subcommand)]
-pub enum ModelCommand {
+pub(crate) enum ModelCommand {
     /// List the models of the catalog
     List {
         /// Print JSON
@@ -64,7 +64,7 @@ pub enum ModelCommand {
 
 /// Policies.
 #[derive(Subcommand)]
-pub enum PolicyCommand {
+pub(crate) enum PolicyCommand {
     /// List the built-in policies
     List,
     /// Show a policy's settings with their ranges and defaults
@@ -76,14 +76,14 @@ pub enum PolicyCommand {
 
 /// Profiles.
 #[derive(Subcommand)]
-pub enum ProfileCommand {
+pub(crate) enum ProfileCommand {
     /// List the profiles
     List,
 }
 
 /// What to make and how; common to plan and run.
 #[derive(ClapArgs, Clone)]
-pub struct RequestArgs {
+pub(crate) struct RequestArgs {
     /// Picture size in pixels, WIDTHxHEIGHT
     #[arg(long, value_name = "WxH")]
     pub size: Option<Size>,
@@ -136,7 +136,7 @@ pub struct RequestArgs {
 
 /// `loadline plan`.
 #[derive(ClapArgs)]
-pub struct PlanArgs {
+pub(crate) struct PlanArgs {
     /// A catalog name (see `loadline model list`) or a diffusers folder
     pub model: String,
     /// The machine to forecast: a profile's name or file (see `loadline profile list`)
@@ -155,7 +155,7 @@ pub struct PlanArgs {
 
 /// `loadline run`.
 #[derive(ClapArgs)]
-pub struct RunArgs {
+pub(crate) struct RunArgs {
     /// A diffusers folder with weights
     pub model: PathBuf,
     /// What to show
@@ -195,7 +195,7 @@ pub struct RunArgs {
 
 /// `loadline demo`.
 #[derive(ClapArgs)]
-pub struct DemoArgs {
+pub(crate) struct DemoArgs {
     /// The video to write
     #[arg(short, long, default_value = "demo.mp4")]
     pub output: PathBuf,

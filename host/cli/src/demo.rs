@@ -35,7 +35,7 @@ const TINY: [(&str, &[u8]); 15] = tiny![
     "vae/diffusion_pytorch_model-00003-of-00003.safetensors",
 ];
 
-pub fn run(args: &DemoArgs) -> Result<(), Error> {
+pub(crate) fn run(args: &DemoArgs) -> Result<(), Error> {
     println!("1. A forecast for a card that is not here: Wan 2.1 14B (28 GB of weights) on a 12 GB card\n");
     println!("$ loadline plan wan2.1-t2v-14b --gpu rtx-3060-12gb --vram 10GiB\n");
     forecast()?;

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::run;
 
 /// Runs every line of a JSON-lines file; what a line leaves out is as the flags say.
-pub fn run(
+pub(crate) fn run(
     file: &Path,
     base: &JobSpec,
     session: &mut Session,

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::args::ModelCommand;
 
-pub fn run(command: &ModelCommand) -> Result<(), Error> {
+pub(crate) fn run(command: &ModelCommand) -> Result<(), Error> {
     match command {
         ModelCommand::List { json } => list(*json),
         ModelCommand::Inspect { model, json } => inspect(model, *json),
@@ -139,7 +139,7 @@ fn inspect_file(path: &Path, as_json: bool) -> Result<(), Error> {
     Ok(())
 }
 
-pub fn print_json(value: &serde_json::Value) {
+pub(crate) fn print_json(value: &serde_json::Value) {
     println!("{value:#}");
 }
 

@@ -7,7 +7,7 @@ use crate::args::PlanArgs;
 use crate::model::print_json;
 use crate::{setup, show};
 
-pub fn run(args: &PlanArgs) -> Result<(), Error> {
+pub(crate) fn run(args: &PlanArgs) -> Result<(), Error> {
     let model = Model::open(&args.model)?;
     let mut machine = setup::machine(&args.gpu)?;
     if machine.device.unified {

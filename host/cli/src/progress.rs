@@ -6,19 +6,19 @@ use indicatif::{ProgressBar, ProgressStyle};
 use loadline::Progress;
 
 /// A bar for each stage, on standard error; nothing where that is no terminal and `quiet`.
-pub struct Bars {
+pub(crate) struct Bars {
     bar: Option<ProgressBar>,
     tasks: u64,
 }
 
 impl Bars {
     /// No bar yet.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { bar: None, tasks: 0 }
     }
 
     /// Shows one event.
-    pub fn show(&mut self, event: &Progress<'_>) {
+    pub(crate) fn show(&mut self, event: &Progress<'_>) {
         match event {
             Progress::Planned(policy) => eprintln!("planned by {policy}"),
             Progress::StageStarts { stage, passes, first } => self.stage(stage, *passes, *first),

@@ -12,7 +12,7 @@ use crate::model::print_json;
 use crate::progress::Bars;
 use crate::{jobs, setup, show};
 
-pub fn run(args: &RunArgs) -> Result<(), Error> {
+pub(crate) fn run(args: &RunArgs) -> Result<(), Error> {
     let folder = args.model.to_string_lossy();
     let model = Model::open(&folder)?;
     let policy = policies::load(&args.request.policy)?;
@@ -34,13 +34,13 @@ pub fn run(args: &RunArgs) -> Result<(), Error> {
 }
 
 /// Runs one job with a progress bar.
-pub fn one(session: &mut Session, spec: &JobSpec, stop: &AtomicBool) -> Result<Outcome, Error> {
+pub(crate) fn one(session: &mut Session, spec: &JobSpec, stop: &AtomicBool) -> Result<Outcome, Error> {
     let mut bars = Bars::new();
     session.run(spec, stop, &mut |event| loadline::memory::within(loadline::memory::Domain::Host, || bars.show(&event)))
 }
 
 /// Says what was made and how the forecast did.
-pub fn report(outcome: &Outcome, machine: &loadline::core::Machine, json: bool, output: &ResultSink) {
+pub(crate) fn report(outcome: &Outcome, machine: &loadline::core::Machine, json: bool, output: &ResultSink) {
     if json {
         print_json(&run_json(&outcome.planned, machine, &outcome.measured));
         return;
@@ -75,7 +75,7 @@ fn write_trace(path: &std::path::Path, outcome: &Outcome) -> Result<(), Error> {
 }
 
 /// The first Ctrl-C asks the run to stop at the next safe point, the second ends the process.
-pub fn stop_on_signal() -> Result<Arc<AtomicBool>, Error> {
+pub(crate) fn stop_on_signal() -> Result<Arc<AtomicBool>, Error> {
     let stop = Arc::new(AtomicBool::new(false));
     let seen = Arc::clone(&stop);
     let handler = move || {

@@ -9,14 +9,14 @@ use loadline::{SamplerOptions, ScheduleKind};
 use crate::args::RequestArgs;
 
 /// A profile by name or file.
-pub fn machine(name: &str) -> Result<Machine, Error> {
+pub(crate) fn machine(name: &str) -> Result<Machine, Error> {
     let profile =
         profiles::find_or_open(name, |path| std::fs::File::open(path)).map_err(|e| Error::Profile(e.to_string()))?;
     profile.to_machine().map_err(|e| Error::Profile(e.to_string()))
 }
 
 /// This machine: a CPU profile with this machine's memory and kernels.
-pub fn this_machine(name: &str) -> Result<Machine, Error> {
+pub(crate) fn this_machine(name: &str) -> Result<Machine, Error> {
     let mut machine = machine(name)?;
     if !machine.device.unified {
         return Err(Error::Profile(format!(
@@ -32,7 +32,7 @@ pub fn this_machine(name: &str) -> Result<Machine, Error> {
 }
 
 /// What was asked for, with the model's usual values where nothing was said.
-pub fn asked(args: &RequestArgs, model: &Model, used_by_others: Bytes) -> Result<Asked, Error> {
+pub(crate) fn asked(args: &RequestArgs, model: &Model, used_by_others: Bytes) -> Result<Asked, Error> {
     let usual = usual_request(model)?;
     let request = Request {
         size: args.size.unwrap_or(usual.size),
@@ -70,7 +70,7 @@ fn storage(text: &str, model: &Model) -> Result<(String, DType), Error> {
 }
 
 /// A policy's settings from a file and from `--set`.
-pub fn settings(args: &RequestArgs, policy: &loadline::Policy) -> Result<Settings, Error> {
+pub(crate) fn settings(args: &RequestArgs, policy: &loadline::Policy) -> Result<Settings, Error> {
     let mut given: Vec<(String, String)> = Vec::new();
     if let Some(path) = &args.settings_file {
         given.extend(settings_file(path)?);
@@ -106,7 +106,7 @@ fn settings_file(path: &Path) -> Result<Vec<(String, String)>, Error> {
 }
 
 /// What people usually ask this model for.
-pub fn usual_request(model: &Model) -> Result<Request, Error> {
+pub(crate) fn usual_request(model: &Model) -> Result<Request, Error> {
     model.default_request().ok_or_else(|| match model.support() {
         Support::Runs => {
             Error::Model(format!("'{}' has no usual request: give --size, --frames and --steps", model.spec.name))

@@ -6,7 +6,7 @@ use loadline::{Error, Measured, Planned, gap, policies, profiles};
 use crate::args::{PolicyCommand, ProfileCommand};
 
 /// A plan with its forecast.
-pub fn plan(planned: &Planned, machine: &Machine) {
+pub(crate) fn plan(planned: &Planned, machine: &Machine) {
     heading(planned, machine);
     memory(planned);
     time(planned);
@@ -27,13 +27,11 @@ fn heading(planned: &Planned, machine: &Machine) {
         planned.plan.policy.name,
         planned.plan.policy.version
     );
-    if planned.tiled_to_fit {
-        if let Some(tile) = planned.plan.knobs.tile {
-            println!(
-                "the VAE is tiled ({tile}, overlap {}): nothing else fits; tiles change the numbers slightly",
-                planned.plan.knobs.tile_overlap
-            );
-        }
+    if let (true, Some(tile)) = (planned.tiled_to_fit, planned.plan.knobs.tile) {
+        println!(
+            "the VAE is tiled ({tile}, overlap {}): nothing else fits; tiles change the numbers slightly",
+            planned.plan.knobs.tile_overlap
+        );
     }
     println!();
 }
@@ -116,7 +114,7 @@ fn reasons(planned: &Planned) {
 }
 
 /// Forecast against measured, stage by stage.
-pub fn run(planned: &Planned, measured: &Measured) {
+pub(crate) fn run(planned: &Planned, measured: &Measured) {
     println!(
         "{:<14} {:>12} {:>12} {:>8}   {:>12} {:>12} {:>8}",
         "", "forecast", "measured", "", "forecast", "measured", ""
@@ -147,7 +145,7 @@ fn row(name: &str, memory: (Bytes, Bytes), time: (Nanos, Nanos)) {
 }
 
 /// `loadline policy`.
-pub fn policies(command: &PolicyCommand) -> Result<(), Error> {
+pub(crate) fn policies(command: &PolicyCommand) -> Result<(), Error> {
     match command {
         PolicyCommand::List => {
             for name in policies::names() {
@@ -166,7 +164,7 @@ pub fn policies(command: &PolicyCommand) -> Result<(), Error> {
 }
 
 /// `loadline profile`.
-pub fn profiles(command: &ProfileCommand) -> Result<(), Error> {
+pub(crate) fn profiles(command: &ProfileCommand) -> Result<(), Error> {
     let ProfileCommand::List = command;
     println!("{:<16} {:<28} {:>10}  figures", "profile", "device", "memory");
     for name in profiles::names() {

@@ -1,5 +1,5 @@
 //! Whole runs against what diffusers computed with the same weights, prompt and noise.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod support;
 
@@ -86,7 +86,8 @@ fn a_run_in_bf16_stays_near_the_f32_one() {
     let mut job = golden_job(dir.path(), None);
     job.asked.knobs.storage = vec![(String::new(), loadline::core::DType::Bf16)];
     run(&mut session("auto-tune"), &job);
-    let (got, golden) = (tensors(&dir.path().join("dump.safetensors")), tensors(&fixture("wan_t2v/golden.safetensors")));
+    let (got, golden) =
+        (tensors(&dir.path().join("dump.safetensors")), tensors(&fixture("wan_t2v/golden.safetensors")));
     let (latents, _) = errors(&got["latents.3"].1, &golden["unipc.latents.3"].1);
     let (frames, _) = errors(&got["frames"].1, &golden["unipc.frames"].1);
     println!("bf16 against f32 after four steps: latents {latents:.4}, frames {frames:.4}");

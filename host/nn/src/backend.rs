@@ -68,114 +68,131 @@ impl Backend for CandleCpu {
         data.narrow(0, start, len).map_err(|e| failed(&e))
     }
 
-    #[allow(clippy::too_many_lines)] // one line for each operation
     fn execute(&mut self, call: Call<'_, CandleTensor, SlabView>) -> Done {
-        let exec = self.exec;
-        match call {
-            Call::Linear { x, w, b, act } => typed!(x.dtype, A => linear::<A>(exec, x, w, b, act)),
-            Call::Conv { x, history, w, b, spec, output } => {
-                let shape = conv_call_shape(x, history, w, spec);
-                typed!(x.dtype, A => conv::<A>(exec, &shape, x, history, w, b, output))
-            }
-            Call::Attention { q, k, v, heads, scale, visible, bias } => {
-                let shape = AttentionShape { queries: q.rows(), keys: k.rows(), heads, dim: q.channels() / heads };
-                typed!(q.dtype, A => attention::<A>(exec, &shape, [q, k, v], scale, visible, bias))
-            }
-            Call::LayerNorm { x, affine, eps, modulation } => {
-                typed!(x.dtype, A => layer_norm::<A>(exec, x, affine, eps, modulation))
-            }
-            Call::RmsNorm { x, w, eps } => typed!(x.dtype, A => {
-                let w = weights(w)?;
-                mapped::<A>(x, |x, y, cols| loadline_kernels::rms_norm(exec, cols, x, w, eps, y))
-            }),
-            Call::RmsNormAssign { x, w, eps } => typed!(x.dtype, A => {
-                let w = weights(w)?;
-                changed::<A>(x, |x, cols| loadline_kernels::rms_norm_assign(exec, cols, x, w, eps))
-            }),
-            Call::ChannelNorm { x, gamma, silu } => typed!(x.dtype, A => {
-                let gamma = weights(gamma)?;
-                mapped::<A>(x, |x, y, cols| loadline_kernels::l2_norm_channels(exec, cols, x, gamma, silu, y))
-            }),
-            Call::ChannelNormAssign { x, gamma, silu } => typed!(x.dtype, A => {
-                let gamma = weights(gamma)?;
-                changed::<A>(x, |x, cols| loadline_kernels::l2_norm_channels_assign(exec, cols, x, gamma, silu))
-            }),
-            Call::GroupNorm { x, w, b, groups, eps, silu } => typed!(x.dtype, A => {
-                let norm = GroupNorm { weight: Some(weights(w)?), bias: Some(weights(b)?), eps, silu };
-                let shape = GroupNormShape { positions: x.rows(), channels: x.channels(), groups };
-                mapped::<A>(x, |x, y, _| loadline_kernels::group_norm(exec, &shape, x, &norm, y))
-            }),
-            Call::AddAssign { x, y } => typed!(x.dtype, A => {
-                read::<A, _>(&y.data, |y| write::<A>(&x.data, |x| loadline_kernels::add_assign(exec, x, y)))?;
-                Ok(None)
-            }),
-            Call::MulAssign { x, y } => typed!(x.dtype, A => {
-                read::<A, _>(&y.data, |y| write::<A>(&x.data, |x| loadline_kernels::mul_assign(exec, x, y)))?;
-                Ok(None)
-            }),
-            Call::GatedAddAssign { x, y, gate } => typed!(x.dtype, A => {
-                let cols = x.channels();
-                read::<f32, _>(&gate.data, |gate| read::<A, _>(&y.data, |y| {
-                    let gate = per_row(gate, cols);
-                    write::<A>(&x.data, |x| loadline_kernels::gated_add_assign(exec, cols, x, y, gate))
-                }))?;
-                Ok(None)
-            }),
-            Call::ActivateAssign { x, act } => typed!(x.dtype, A => {
-                let act = activation(act)?;
-                changed::<A>(x, |x, _| loadline_kernels::activate_assign(exec, x, act))
-            }),
-            Call::ChannelAffineAssign { x, mul, add } => typed!(x.dtype, A => {
-                changed::<A>(x, |x, _| loadline_kernels::scale_shift_channels(exec, x, mul, add))
-            }),
-            Call::ClampAssign { x, low, high } => typed!(x.dtype, A => {
-                changed::<A>(x, |x, _| loadline_kernels::clamp_assign(exec, x, low, high))
-            }),
-            Call::RopeAssign { x, cos, sin, heads } => typed!(x.dtype, A => {
-                let dim = x.channels() / heads;
-                read::<f32, _>(&cos.data, |cos| read::<f32, _>(&sin.data, |sin| {
-                    write::<A>(&x.data, |x| loadline_kernels::rope_interleaved(exec, heads, dim, x, cos, sin))
-                }))?;
-                Ok(None)
-            }),
-            Call::Combine { terms } => combine(exec, terms),
-            Call::Upsample { x } => typed!(x.dtype, A => {
-                let shape = [x.shape[0], x.shape[1], x.shape[2], x.shape[3]];
-                resized::<A>(x, 4 * x.elements(), |x, y| loadline_kernels::upsample_nearest_2x(exec, shape, x, y))
-            }),
-            Call::Permute { x, view, axes } => typed!(x.dtype, A => {
-                resized::<A>(x, x.elements(), |x, y| loadline_kernels::permute(exec, view, axes, x, y))
-            }),
-            Call::Cast { x, dtype } => cast(exec, x, dtype),
-            Call::RepeatChannels { x, times } => typed!(x.dtype, A => {
-                resized::<A>(x, x.elements() * times, |x, y| {
-                    y.chunks_exact_mut(times).zip(x).for_each(|(y, x)| y.fill(*x));
-                })
-            }),
-            Call::MeanChannels { x, group } => typed!(x.dtype, A => {
-                resized::<A>(x, x.elements() / group, |x, y| mean_channels(x, y, group))
-            }),
-            Call::Crop { x, start, size } => typed!(x.dtype, A => {
-                let (shape, n) = (x.shape.clone(), size.iter().product::<usize>() * x.channels());
-                resized::<A>(x, n, |x, y| crop(x, y, &shape, start, size))
-            }),
-            Call::Rows { x, start, len } => typed!(x.dtype, A => {
-                let row = x.elements() / x.shape[0].max(1);
-                resized::<A>(x, len * row, |x, y| y.copy_from_slice(&x[start * row..(start + len) * row]))
-            }),
-            Call::PadRows { x, rows } => typed!(x.dtype, A => {
-                let row = x.elements() / x.shape[0].max(1);
-                resized::<A>(x, rows * row, |x, y| y[..x.len()].copy_from_slice(x))
-            }),
-            Call::Concat { parts } => typed!(parts[0].dtype, A => concat::<A>(parts)),
-            Call::WeightPlus { w, add } => weight_plus(exec, w, add),
-            Call::RelativeBias { w, buckets } => relative_bias(w, buckets),
-            Call::Filled { shape, fill } => {
-                produce::<f32>(shape.iter().product(), |out| fill(out).map_err(|e| failed(&e))).map(Some)
-            }
-            Call::ToHost { x, sink } => to_host(x, sink),
-            _ => Err(failed(&"this operation has no kernel yet")),
+        products(self.exec, call)
+    }
+}
+
+/// Products and norms; everything else is passed on.
+fn products(exec: Exec, call: Call<'_, CandleTensor, SlabView>) -> Done {
+    match call {
+        Call::Linear { x, w, b, act } => typed!(x.dtype, A => linear::<A>(exec, x, w, b, act)),
+        Call::Conv { x, history, w, b, spec, output } => {
+            let shape = conv_call_shape(x, history, w, spec);
+            typed!(x.dtype, A => conv::<A>(exec, &shape, x, history, w, b, output))
         }
+        Call::Attention { q, k, v, heads, scale, visible, bias } => {
+            let shape = AttentionShape { queries: q.rows(), keys: k.rows(), heads, dim: q.channels() / heads };
+            typed!(q.dtype, A => attention::<A>(exec, &shape, [q, k, v], scale, visible, bias))
+        }
+        Call::LayerNorm { x, affine, eps, modulation } => {
+            typed!(x.dtype, A => layer_norm::<A>(exec, x, affine, eps, modulation))
+        }
+        Call::RmsNorm { x, w, eps } => typed!(x.dtype, A => {
+            let w = weights(w)?;
+            mapped::<A>(x, |x, y, cols| loadline_kernels::rms_norm(exec, cols, x, w, eps, y))
+        }),
+        Call::RmsNormAssign { x, w, eps } => typed!(x.dtype, A => {
+            let w = weights(w)?;
+            changed::<A>(x, |x, cols| loadline_kernels::rms_norm_assign(exec, cols, x, w, eps))
+        }),
+        Call::ChannelNorm { x, gamma, silu } => typed!(x.dtype, A => {
+            let gamma = weights(gamma)?;
+            mapped::<A>(x, |x, y, cols| loadline_kernels::l2_norm_channels(exec, cols, x, gamma, silu, y))
+        }),
+        Call::ChannelNormAssign { x, gamma, silu } => typed!(x.dtype, A => {
+            let gamma = weights(gamma)?;
+            changed::<A>(x, |x, cols| loadline_kernels::l2_norm_channels_assign(exec, cols, x, gamma, silu))
+        }),
+        Call::GroupNorm { x, w, b, groups, eps, silu } => typed!(x.dtype, A => {
+            let norm = GroupNorm { weight: Some(weights(w)?), bias: Some(weights(b)?), eps, silu };
+            let shape = GroupNormShape { positions: x.rows(), channels: x.channels(), groups };
+            mapped::<A>(x, |x, y, _| loadline_kernels::group_norm(exec, &shape, x, &norm, y))
+        }),
+        other => assignments(exec, other),
+    }
+}
+
+/// What is written over its operand; everything else is passed on.
+fn assignments(exec: Exec, call: Call<'_, CandleTensor, SlabView>) -> Done {
+    match call {
+        Call::AddAssign { x, y } => typed!(x.dtype, A => {
+            read::<A, _>(&y.data, |y| write::<A>(&x.data, |x| loadline_kernels::add_assign(exec, x, y)))?;
+            Ok(None)
+        }),
+        Call::MulAssign { x, y } => typed!(x.dtype, A => {
+            read::<A, _>(&y.data, |y| write::<A>(&x.data, |x| loadline_kernels::mul_assign(exec, x, y)))?;
+            Ok(None)
+        }),
+        Call::GatedAddAssign { x, y, gate } => typed!(x.dtype, A => {
+            let cols = x.channels();
+            read::<f32, _>(&gate.data, |gate| read::<A, _>(&y.data, |y| {
+                let gate = per_row(gate, cols);
+                write::<A>(&x.data, |x| loadline_kernels::gated_add_assign(exec, cols, x, y, gate))
+            }))?;
+            Ok(None)
+        }),
+        Call::ActivateAssign { x, act } => typed!(x.dtype, A => {
+            let act = activation(act)?;
+            changed::<A>(x, |x, _| loadline_kernels::activate_assign(exec, x, act))
+        }),
+        Call::ChannelAffineAssign { x, mul, add } => typed!(x.dtype, A => {
+            changed::<A>(x, |x, _| loadline_kernels::scale_shift_channels(exec, x, mul, add))
+        }),
+        Call::ClampAssign { x, low, high } => typed!(x.dtype, A => {
+            changed::<A>(x, |x, _| loadline_kernels::clamp_assign(exec, x, low, high))
+        }),
+        Call::RopeAssign { x, cos, sin, heads } => typed!(x.dtype, A => {
+            let dim = x.channels() / heads;
+            read::<f32, _>(&cos.data, |cos| read::<f32, _>(&sin.data, |sin| {
+                write::<A>(&x.data, |x| loadline_kernels::rope_interleaved(exec, heads, dim, x, cos, sin))
+            }))?;
+            Ok(None)
+        }),
+        other => movements(exec, other),
+    }
+}
+
+/// Sums, copies and what the host writes and reads.
+fn movements(exec: Exec, call: Call<'_, CandleTensor, SlabView>) -> Done {
+    match call {
+        Call::Combine { terms } => combine(exec, terms),
+        Call::Upsample { x } => typed!(x.dtype, A => {
+            let shape = [x.shape[0], x.shape[1], x.shape[2], x.shape[3]];
+            resized::<A>(x, 4 * x.elements(), |x, y| loadline_kernels::upsample_nearest_2x(exec, shape, x, y))
+        }),
+        Call::Permute { x, view, axes } => typed!(x.dtype, A => {
+            resized::<A>(x, x.elements(), |x, y| loadline_kernels::permute(exec, view, axes, x, y))
+        }),
+        Call::Cast { x, dtype } => cast(exec, x, dtype),
+        Call::RepeatChannels { x, times } => typed!(x.dtype, A => {
+            resized::<A>(x, x.elements() * times, |x, y| {
+                y.chunks_exact_mut(times).zip(x).for_each(|(y, x)| y.fill(*x));
+            })
+        }),
+        Call::MeanChannels { x, group } => typed!(x.dtype, A => {
+            resized::<A>(x, x.elements() / group, |x, y| mean_channels(x, y, group))
+        }),
+        Call::Crop { x, start, size } => typed!(x.dtype, A => {
+            let (shape, n) = (x.shape.clone(), size.iter().product::<usize>() * x.channels());
+            resized::<A>(x, n, |x, y| crop(x, y, &shape, start, size))
+        }),
+        Call::Rows { x, start, len } => typed!(x.dtype, A => {
+            let row = x.elements() / x.shape[0].max(1);
+            resized::<A>(x, len * row, |x, y| y.copy_from_slice(&x[start * row..(start + len) * row]))
+        }),
+        Call::PadRows { x, rows } => typed!(x.dtype, A => {
+            let row = x.elements() / x.shape[0].max(1);
+            resized::<A>(x, rows * row, |x, y| y[..x.len()].copy_from_slice(x))
+        }),
+        Call::Concat { parts } => typed!(parts[0].dtype, A => concat::<A>(parts)),
+        Call::WeightPlus { w, add } => weight_plus(exec, w, add),
+        Call::RelativeBias { w, buckets } => relative_bias(w, buckets),
+        Call::Filled { shape, fill } => {
+            produce::<f32>(shape.iter().product(), |out| fill(out).map_err(|e| failed(&e))).map(Some)
+        }
+        Call::ToHost { x, sink } => to_host(x, sink),
+        _ => Err(failed(&"this operation has no kernel yet")),
     }
 }
 

@@ -3,7 +3,6 @@
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, InplaceOp1, Layout, Shape, Storage};
 use half::bf16;
-use loadline_core::DType;
 use loadline_models::ops::OpError;
 
 pub(crate) type CandleTensor = candle_core::Tensor;
@@ -44,11 +43,6 @@ impl Activation for bf16 {
     fn storage(values: Vec<Self>) -> CpuStorage {
         CpuStorage::BF16(values)
     }
-}
-
-/// The type of a tensor's elements.
-pub(crate) fn dtype(tensor: &CandleTensor) -> DType {
-    if tensor.dtype() == candle_core::DType::BF16 { DType::Bf16 } else { DType::F32 }
 }
 
 /// Runs `body` with the tensor's elements.

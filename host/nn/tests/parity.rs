@@ -10,9 +10,9 @@ use std::sync::Arc;
 
 use loadline_core::{DType, Knobs, Size};
 use loadline_device::{BlockSource, Segment, SlabView, WeightFiles, load_block};
+use loadline_models::arch::t5;
 use loadline_models::arch::wan_dit::{self, Inputs, Patches};
 use loadline_models::arch::wan_vae::{self, Blend, FeatureCache, Picture, tiles};
-use loadline_models::arch::t5;
 use loadline_models::ops::{BlockWeights, Ops, Tensor};
 use loadline_models::params::{T5Config, WanDitConfig, WanVaeConfig};
 use loadline_models::spec::Folder;
@@ -216,23 +216,28 @@ fn channels_first(picture: &Picture) -> Vec<f32> {
     (0..c).flat_map(|channel| picture.values.iter().skip(channel).step_by(c).copied()).collect()
 }
 
-/// Runs one side of the VAE over tiles and chunks and blends what comes out.
-fn through_vae(
-    ops: &mut Ops<CandleCpu>,
-    input: &T,
+/// One side of the VAE on one chunk of one tile.
+type Side<'a> = &'a mut dyn FnMut(&mut Ops<CandleCpu>, &mut FeatureCache<candle_core::Tensor>, T) -> T;
+
+/// How a video is cut up and what comes out.
+struct Cut<'a> {
+    tile: Option<Size>,
+    overlap: usize,
+    scale: usize,
+    chunks: &'a [(usize, usize)],
     out: [usize; 4],
-    (tile, overlap, scale): (Option<Size>, usize, usize),
-    chunks: &[(usize, usize)],
-    side: &mut dyn FnMut(&mut Ops<CandleCpu>, &mut FeatureCache<candle_core::Tensor>, T) -> T,
     out_tile: Size,
     out_overlap: usize,
-) -> Picture {
-    let mut blend = Blend::new(out, out_tile, out_overlap);
-    let rows = tiles(input.shape[1], input.shape[2], tile, overlap, scale);
+}
+
+/// Runs one side of the VAE over tiles and chunks and blends what comes out.
+fn through_vae(ops: &mut Ops<CandleCpu>, input: &T, cut: &Cut<'_>, side: Side<'_>) -> Picture {
+    let mut blend = Blend::new(cut.out, cut.out_tile, cut.out_overlap);
+    let rows = tiles(input.shape[1], input.shape[2], cut.tile, cut.overlap, cut.scale);
     for (i, row) in rows.iter().enumerate() {
         for (j, area) in row.iter().enumerate() {
             let (mut cache, mut whole) = (FeatureCache::new(), Picture::default());
-            for (start, len) in chunks {
+            for (start, len) in cut.chunks {
                 let size = [*len, area.height, area.width];
                 let part = ops.crop(input, [*start, area.top, area.left], size).unwrap();
                 let got = side(ops, &mut cache, part);
@@ -259,9 +264,9 @@ fn decoded(tile: Option<Size>) -> Vec<f32> {
         wan_vae::decode_tail(ops, &config, &blocks["decoder.tail"], cache, x).unwrap()
     };
     let (out_tile, overlap) = tile.map_or((Size { width: 64, height: 48 }, 0), |t| (t, 8));
-    let chunks = [(0, 1), (1, 1), (2, 1)];
-    let picture =
-        through_vae(&mut ops, &z, [9, 48, 64, 3], (tile, overlap, 8), &chunks, &mut side, out_tile, overlap);
+    let chunks = &[(0, 1), (1, 1), (2, 1)];
+    let cut = Cut { tile, overlap, scale: 8, chunks, out: [9, 48, 64, 3], out_tile, out_overlap: overlap };
+    let picture = through_vae(&mut ops, &z, &cut, &mut side);
     channels_first(&picture).into_iter().map(|v| v.clamp(-1.0, 1.0)).collect()
 }
 
@@ -278,11 +283,10 @@ fn encoded(tile: Option<Size>) -> Vec<f32> {
         wan_vae::encode_tail(ops, &blocks["encoder.tail"], cache, x).unwrap()
     };
     // Tiles of 32 pixels are 4 latent pixels, of which neighbours share one.
-    let (out_tile, out_overlap) =
-        tile.map_or((Size { width: 8, height: 6 }, 0), |_| (Size { width: 4, height: 4 }, 1));
-    let chunks = [(0, 1), (1, 4), (5, 4)];
-    let tiling = (tile, if tile.is_some() { 8 } else { 0 }, 1);
-    let picture = through_vae(&mut ops, &video, [3, 6, 8, 32], tiling, &chunks, &mut side, out_tile, out_overlap);
+    let (out_tile, out_overlap) = tile.map_or((Size { width: 8, height: 6 }, 0), |_| (Size { width: 4, height: 4 }, 1));
+    let (chunks, overlap) = (&[(0, 1), (1, 4), (5, 4)], if tile.is_some() { 8 } else { 0 });
+    let cut = Cut { tile, overlap, scale: 1, chunks, out: [3, 6, 8, 32], out_tile, out_overlap };
+    let picture = through_vae(&mut ops, &video, &cut, &mut side);
     channels_first(&picture)
 }
 

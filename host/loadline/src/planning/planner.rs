@@ -208,7 +208,7 @@ impl Planner<'_> {
         let decided = match self.policy.decide(&situation, &mut oracle) {
             Ok(decided) => decided,
             Err(PolicyError::Refused(refusal)) => {
-                let message = refusal.message.clone();
+                let message = refusal.message;
                 return Ok(Err(Refused { job, message }));
             }
             Err(source) => return Err(Error::Policy { name: self.policy.id().name.clone(), source }),

@@ -165,7 +165,7 @@ impl Session {
         let tokenizer = folder.path.join("tokenizer");
         let tokenizer = Tokenizer::open(&tokenizer).map_err(|e| Error::Model(e.to_string()))?;
         let kernels = CpuKernels::named(&options.machine.device.kernel_set).unwrap_or_else(CpuKernels::detect);
-        let device = CpuDevice::new(Pipeline::new(kernels)).map_err(start_failed)?;
+        let device = CpuDevice::new(Pipeline::new(kernels)).map_err(|e| start_failed(&e))?;
         // The budget is set for each job; until then nothing may be allocated.
         let granule = options.machine.device.granularity;
         let stack = Audited::new(Metered::new(Budgeted::new(device, Bytes::ZERO, granule)));
@@ -265,7 +265,7 @@ impl Session {
             let sources = layouts.iter().zip(&planned.job.blocks);
             let sources = sources.map(|(l, b)| self.block_source(&planned.job.components[b.component as usize], l));
             let sources = sources.collect::<Result<Vec<_>, _>>()?;
-            let files = WeightFiles::open(&self.all_files()).map_err(start_failed)?;
+            let files = WeightFiles::open(&self.all_files()).map_err(|e| start_failed(&e))?;
             self.engine.release_all();
             self.engine.device.inner.inner.inner.set_sources(files, sources);
             self.sources_for = Some(storage_only);
@@ -321,7 +321,7 @@ impl Session {
         let entry = part.weights.tensors.iter().find(|t| spec::is_gathered(&t.name)).ok_or_else(missing)?;
         let width = entry.shape.get(1).copied().unwrap_or(1) as usize;
         let dtype = element_type(entry.dtype).ok_or_else(missing)?;
-        let files = WeightFiles::open(&part.weights.files).map_err(start_failed)?;
+        let files = WeightFiles::open(&part.weights.files).map_err(|e| start_failed(&e))?;
         Ok(Table { segment: table_segment(entry, dtype, entry.file), files, width })
     }
 
@@ -380,7 +380,7 @@ fn replay_frames(frames: &mut Frames, mut values: &[f32]) {
     }
 }
 
-fn start_failed(error: DeviceError) -> Error {
+fn start_failed(error: &DeviceError) -> Error {
     Error::Model(error.to_string())
 }
 

@@ -2,7 +2,7 @@
 
 use loadline_core::{ActClass, DType};
 
-use crate::ops::{Backend, OpError, Ops, Tensor};
+use crate::ops::{Backend, OpError, Ops, Saved, Sink, Tensor};
 
 /// The frames that every causal convolution remembers, in the order in which a chunk meets them.
 ///
@@ -45,11 +45,7 @@ impl<D: Clone> FeatureCache<D> {
     ///
     /// # Errors
     /// If the backend fails.
-    pub fn save<B: Backend<Data = D>>(
-        &self,
-        ops: &mut Ops<B>,
-        sink: &mut dyn FnMut(&str, &[usize], &[f32]),
-    ) -> Result<(), OpError> {
+    pub fn save<B: Backend<Data = D>>(&self, ops: &mut Ops<B>, sink: Sink<'_>) -> Result<(), OpError> {
         sink("cache", &[2], &[self.entries.len() as f32, self.chunk as f32]);
         for (i, entry) in self.entries.iter().enumerate() {
             if let Remembered::Frames(frames) = entry {
@@ -63,11 +59,7 @@ impl<D: Clone> FeatureCache<D> {
     ///
     /// # Errors
     /// If a tensor's values do not fit its shape, or the budget is exceeded.
-    pub fn restore<B: Backend<Data = D>>(
-        ops: &mut Ops<B>,
-        compute: DType,
-        saved: &mut dyn FnMut(&str) -> Option<(Vec<usize>, Vec<f32>)>,
-    ) -> Result<Self, OpError> {
+    pub fn restore<B: Backend<Data = D>>(ops: &mut Ops<B>, compute: DType, saved: Saved<'_>) -> Result<Self, OpError> {
         let header = saved("cache").map(|(_, values)| values).unwrap_or_default();
         let [count, chunk] = [0, 1].map(|i| header.get(i).map_or(0, |v| *v as usize));
         let mut cache = Self { entries: Vec::new(), next: 0, chunk };

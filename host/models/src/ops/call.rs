@@ -29,7 +29,7 @@ pub struct ConvSpec {
 }
 
 /// A term added to attention logits.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub enum Bias<'a, D> {
     /// Nothing.
     None,
@@ -40,7 +40,7 @@ pub enum Bias<'a, D> {
 }
 
 /// `y = norm(x) * (1 + scale) + shift`, with f32 rows: one for all rows of `x`, or one each.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct Modulation<'a, D> {
     /// Added; f32 `[channels]` or `[rows, channels]`.
     pub shift: &'a Tensor<D>,
@@ -53,13 +53,26 @@ pub struct Modulation<'a, D> {
 ///
 /// The element at `i` of an axis reads the grid at `i * grid / x`, rounded down. Where `x` has an odd number of frames
 /// above 1, its first frame reads the grid's first, and the others the rest of the grid.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct Spatial<'a, D> {
     /// Multiplied.
     pub scale: &'a Tensor<D>,
     /// Added.
     pub shift: &'a Tensor<D>,
 }
+
+// Derived impls would ask that the data be `Copy`, though only references to it are copied.
+macro_rules! copied {
+    ($($name:ident),*) => {$(
+        impl<D> Clone for $name<'_, D> {
+            fn clone(&self) -> Self {
+                *self
+            }
+        }
+        impl<D> Copy for $name<'_, D> {}
+    )*};
+}
+copied!(Bias, Modulation, Spatial);
 
 /// One operation with its operands. Outputs are dense and row-major.
 #[allow(missing_docs)] // the operands are named as in the formulas above them

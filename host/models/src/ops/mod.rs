@@ -59,6 +59,12 @@ pub enum OpError {
     Backend(String),
 }
 
+/// What takes tensors that are to be saved: a name, a shape and the values.
+pub type Sink<'a> = &'a mut dyn FnMut(&str, &[usize], &[f32]);
+
+/// What a checkpoint gives back for a name: a shape and its values.
+pub type Saved<'a> = &'a mut dyn FnMut(&str) -> Option<(Vec<usize>, Vec<f32>)>;
+
 /// What computes, or only pretends to.
 pub trait Backend {
     /// The data of a tensor; cloning shares it.

@@ -6,13 +6,8 @@ use loadline_core::{ActClass, Cfg, Knobs, Request};
 
 use super::Host;
 use crate::ops::{Backend, OpError, Ops, Tensor};
+pub(super) use crate::ops::{Saved, Sink};
 use crate::schedule::{Source, StepPlan, Term};
-
-/// What takes state that is to be saved: a name, a shape and the values.
-pub(super) type Sink<'a> = &'a mut dyn FnMut(&str, &[usize], &[f32]);
-
-/// What saved state gives for a name: a shape and its values.
-pub(super) type Saved<'a> = &'a mut dyn FnMut(&str) -> Option<(Vec<usize>, Vec<f32>)>;
 
 /// The branches of guidance: how many there are, how many of them one pass runs, and how many of those are rows of the
 /// same tensors.
