@@ -1,7 +1,8 @@
 //! Real machines: memory, copies, weight files.
 //!
 //! On the CPU the "device" is an accounting domain of RAM: slots are slabs, blocks are really read from their files
-//! into them by a thread of its own, and [`memory`] counts every allocation that a stage makes. What a task computes is not
+//! into them by a thread of its own, and [`memory`] counts every allocation that a stage makes. What a task
+//! computes is not
 //! this crate's business: a [`Compute`] does that. This crate and `loadline-kernels` are the only ones with
 //! `unsafe`.
 // Reading files and the clock is what this crate is for.

@@ -1,6 +1,7 @@
 //! Loadline: plan a diffusion model's run under a hard memory budget, forecast it, and run it.
 //!
-//! [`Model`] opens a folder or a catalog entry, [`Planner`] asks a policy for a plan and forecasts it, [`Session`] runs plans on
+//! [`Model`] opens a folder or a catalog entry, [`Planner`] asks a policy for a plan and forecasts it, [`Session`]
+//! runs plans on
 //! this machine. This is the only place where the stacks of decorators are named: the simulated one in
 //! `planning::forecast`, the real one in `running::session`.
 // Opening models, writing checkpoints and results is what this crate is for.

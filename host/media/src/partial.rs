@@ -10,7 +10,8 @@ use crate::MediaError;
 /// Temporary names that are tried, should earlier runs have been killed and left theirs behind.
 const NAMES_MAX: u32 = 1000;
 
-/// A file under a temporary name in the folder of its final one. Dropping it before [`PartialFile::publish`] removes it.
+/// A file under a temporary name in the folder of its final one. Dropping it before [`PartialFile::publish`]
+/// removes it.
 pub(crate) struct PartialFile {
     /// `None` once the file has been published.
     file: Option<BufWriter<File>>,

@@ -46,7 +46,9 @@ impl FrameRate {
 
 /// Writes one video, frame by frame.
 ///
-/// Memory: one frame in 4:2:0 (1.5 bytes a pixel), the encoder's reference frames, and the compressed frames so far, which
+/// Memory: one frame in 4:2:0 (1.5 bytes a pixel), the encoder's reference frames, and the compressed frames so
+/// far, which
+/// 
 /// the container needs for the index at its start. The file appears at [`VideoWriter::finish`]; dropping the writer before
 /// leaves nothing.
 pub struct VideoWriter {

@@ -1,6 +1,7 @@
 //! Checks SentencePiece's normaliser table before the tokenizer walks it.
 //!
-//! The table is a double-array trie (u32 size in bytes, then u32 units) followed by the replacement texts, each ended by
+//! The table is a double-array trie (u32 size in bytes, then u32 units) followed by the replacement texts, each
+//! ended by
 //! a zero byte. The library that walks it indexes without bounds checks of its own, so a damaged table would panic.
 
 /// Refuses a table in which some walk leaves the array, or some result is not a text.

@@ -1,6 +1,7 @@
 //! T5's tokenizer from a SentencePiece file alone.
 //!
-//! The file is a protobuf, `sentencepiece_model.proto` of github.com/google/sentencepiece. Of it we need the pieces, two
+//! The file is a protobuf, `sentencepiece_model.proto` of github.com/google/sentencepiece. Of it we need the
+//! pieces, two
 //! numbers of the trainer's settings, and the normaliser's table; everything around them is the same for all T5 models.
 
 use std::collections::BTreeSet;

@@ -87,7 +87,8 @@ impl Planner<'_> {
     /// Plans a request.
     ///
     /// # Errors
-    /// [`Error::NeverFits`] with a certificate if nothing fits; otherwise whatever is wrong with request, model, profile
+    /// [`Error::NeverFits`] with a certificate if nothing fits; otherwise whatever is wrong with request, model,
+    /// profile
     /// or policy.
     pub fn plan(&self, asked: &Asked) -> Result<Planned, Error> {
         let budget = self.budget(asked)?;

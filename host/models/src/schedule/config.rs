@@ -87,7 +87,8 @@ impl<'a> Fields<'a> {
         if self.flag(field, false)? { Err(unsupported(field, &Value::Bool(true), way_out)) } else { Ok(()) }
     }
 
-    /// Number of training steps that time steps are scaled by; at most a million, since tables of this length are built.
+    /// Number of training steps that time steps are scaled by; at most a million, since tables of this length are
+    /// built.
     pub(super) fn train_steps(&self) -> Result<usize, ScheduleError> {
         self.integer("num_train_timesteps", 1000, 2, 1_000_000)
     }

@@ -37,7 +37,8 @@ type Row = (FileDtype, &'static str, u64, u64, Option<u32>, bool);
 
 /// One row per type: name, elements in a block, bytes of a block, GGUF's number for it, whether safetensors has it.
 ///
-/// Sizes of quantised blocks are those of the structs in ggml's `ggml-common.h`; numbers are `enum ggml_type`. Q8_1 is not here: no file
+/// Sizes of quantised blocks are those of the structs in ggml's `ggml-common.h`; numbers are `enum ggml_type`. Q8_1
+/// is not here: no file
 /// stores it, and ggml's own sources disagree about its size.
 const TABLE: [Row; 27] = {
     use FileDtype as D;

@@ -3,7 +3,8 @@
 //! The two lists of long files and functions are ratchets: an entry that has
 //! become shorter must be lowered or removed, so they can only shrink.
 
-/// A line of Rust is at most this long, in characters; a line with a URL is exempt.
+/// A line of Rust is at most this long, in characters. A line with a string is exempt: the formatter does not break
+/// strings, and a message reads best in one piece.
 pub(super) const LINE_CHARS: usize = 120;
 /// A Rust file that needs more lines is two modules.
 pub(super) const FILE_LINES: usize = 500;
@@ -27,7 +28,11 @@ pub(super) const LONG_FILES: &[Exception] = &[];
 /// Functions longer than [`FUNCTION_LINES`].
 pub(super) const LONG_FUNCTIONS: &[Exception] = &[];
 /// Files larger than [`FILE_BYTES`].
-pub(super) const LARGE_FILES: &[Exception] = &[];
+pub(super) const LARGE_FILES: &[Exception] = &[Exception {
+    what: "tests/fixtures/wan_t2v/golden.safetensors",
+    size: 2_309_588,
+    reason: "every intermediate tensor of the reference, which parity is proven against",
+}];
 
 /// Macros that mark unfinished work or a forgotten look.
 pub(super) const MACROS: &[&str] = &["todo!", "unimplemented!", "dbg!"];
@@ -50,4 +55,4 @@ pub(super) const WORDS_EXEMPT: &str = "host/xtask/src/tidy/lists.rs";
 pub(super) const FIXTURES: [&str; 2] = ["/fixtures/", "/data/"];
 
 /// The command that the README gives for the tests. CI runs this one and no other, so the README cannot rot.
-pub(crate) const TEST_COMMAND: &str = "cargo test --release";
+pub(crate) const TEST_COMMAND: &str = "cargo test --release --workspace";
