@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::Estimate;
-use crate::job::{Job, Stage};
+use crate::job::{BlockId, Job, Pass, Stage};
 use crate::machine::{Machine, MissingRate};
 use crate::units::{Bytes, Nanos};
 
@@ -15,6 +15,8 @@ pub enum Binding {
     Compute,
     /// The link to the device carries weights all the time.
     H2d,
+    /// Weights are read from disk most of the time.
+    Disk,
 }
 
 impl Binding {
@@ -24,6 +26,7 @@ impl Binding {
         match self {
             Self::Compute => "compute",
             Self::H2d => "h2d",
+            Self::Disk => "disk",
         }
     }
 }
@@ -68,44 +71,115 @@ fn missing_ns(blocks: &[(Bytes, Nanos)], memory: Bytes, bytes_per_second: f64) -
     weight.saturating_sub(memory).as_f64() / bytes_per_second * 1e9
 }
 
-/// The bound of a whole stage that starts with nothing loaded: all passes compute in turn after the
-/// first block has arrived, and the link carries every block once and, for every window of N - 1
-/// blocks after the first pass, whatever does not fit.
+/// The bound of a whole stage in a run that starts with nothing loaded, wherever the blocks' homes are. It is the
+/// largest of three:
+///
+/// - all passes compute in turn after the first block has arrived;
+/// - the link carries every block once and, for every window of N - 1 blocks after the first pass, whatever does not
+///   fit, before the last task runs;
+/// - no task of the first pass starts before the files of its block and of all blocks in front of it have been read,
+///   one after the other, and all tasks from there on take their time.
+///
+/// Blocks that an earlier stage of the job uses may already be where they are needed: they count in windows only.
 ///
 /// # Errors
 /// If the machine's profile has no rate for an operation of the stage.
 pub fn stage_bound(job: &Job, stage: &Stage, machine: &Machine, memory: Bytes) -> Result<Bound, MissingRate> {
-    let mut compute = 0.0;
-    let mut last = 0.0;
-    for (pass, count) in &stage.sequence {
-        let Some(pass) = stage.passes.get(*pass as usize) else { continue };
-        let mut time = 0.0;
-        for task in &pass.tasks {
-            time += machine.task_time(task, Estimate::Median)?.as_f64();
-        }
-        last = match pass.tasks.last() {
-            Some(task) => machine.task_time(task, Estimate::Median)?.as_f64(),
-            None => 0.0,
-        };
-        compute += time * f64::from(*count);
-    }
-    let blocks = stage.distinct_blocks();
-    let rate = best_rate(machine);
-    let weight: Bytes = blocks.iter().map(|b| job.block(*b).slab).sum();
-    let first = blocks.first().map_or(0.0, |b| job.block(*b).slab.as_f64() / rate * 1e9);
-    let n = blocks.len() as u64;
-    let windows = if n > 1 { n * stage.pass_count().saturating_sub(1) / (n - 1) } else { 0 };
-    let traffic = weight.as_f64() + windows as f64 * weight.saturating_sub(memory).as_f64();
-    let link = traffic / rate * 1e9 + if blocks.is_empty() { 0.0 } else { last };
-    let busy = compute + if stage.blocks().next().flatten().is_some() { first } else { 0.0 };
-    let binding = if link > busy { Binding::H2d } else { Binding::Compute };
-    Ok(Bound { time: Nanos(busy.max(link).floor() as u64), binding })
+    let walk = Walk::new(job, stage, machine)?;
+    let (reading, computing) = walk.reading(job, machine);
+    let disk = if reading > computing { Binding::Disk } else { Binding::Compute };
+    let bounds = [
+        (walk.compute + walk.first_copy(job, machine), Binding::Compute),
+        (walk.link(job, machine, memory), Binding::H2d),
+        (reading + computing, disk),
+    ];
+    let (time, binding) = bounds.into_iter().fold((0.0, Binding::Compute), |a, b| if b.0 > a.0 { b } else { a });
+    Ok(Bound { time: Nanos(time.floor() as u64), binding })
 }
 
-/// The fastest that any copy to the device can be, whatever its source and size.
+/// What the bounds of one stage are made of.
+struct Walk<'a> {
+    stage: &'a Stage,
+    /// The different blocks, in order of first use.
+    blocks: Vec<BlockId>,
+    /// Those of them that no earlier stage uses.
+    fresh: Vec<BlockId>,
+    /// Computing of all passes, in nanoseconds.
+    compute: f64,
+    /// Computing of each task of the first pass that runs.
+    first_pass: Vec<f64>,
+    /// Computing of the very last task.
+    last: f64,
+}
+
+impl<'a> Walk<'a> {
+    fn new(job: &Job, stage: &'a Stage, machine: &Machine) -> Result<Self, MissingRate> {
+        let times = |pass: &Pass| -> Result<Vec<f64>, MissingRate> {
+            pass.tasks.iter().map(|t| Ok(machine.task_time(t, Estimate::Median)?.as_f64())).collect()
+        };
+        let passes = stage.passes.iter().map(times).collect::<Result<Vec<_>, _>>()?;
+        let run = |index: u32| passes.get(index as usize).cloned().unwrap_or_default();
+        let compute = stage.sequence.iter().map(|(pass, n)| run(*pass).iter().sum::<f64>() * f64::from(*n)).sum();
+        let blocks = stage.distinct_blocks();
+        let before = job.stages.iter().take_while(|s| s.name != stage.name);
+        let used: Vec<BlockId> = before.flat_map(Stage::distinct_blocks).collect();
+        let fresh = blocks.iter().copied().filter(|b| !used.contains(b)).collect();
+        let first_pass = stage.sequence.first().map_or_else(Vec::new, |(pass, _)| run(*pass));
+        let last = stage.sequence.last().and_then(|(pass, _)| run(*pass).last().copied()).unwrap_or(0.0);
+        Ok(Self { stage, blocks, fresh, compute, first_pass, last })
+    }
+
+    /// The copy of the block that the first task needs.
+    fn first_copy(&self, job: &Job, machine: &Machine) -> f64 {
+        let first = self.stage.blocks().next().flatten().filter(|b| self.fresh.contains(b));
+        first.map_or(0.0, |b| job.block(b).slab.as_f64() / best_rate(machine) * 1e9)
+    }
+
+    fn link(&self, job: &Job, machine: &Machine, memory: Bytes) -> f64 {
+        let bytes = |blocks: &[BlockId]| -> Bytes { blocks.iter().map(|b| job.block(*b).slab).sum() };
+        let missing = bytes(&self.blocks).saturating_sub(memory);
+        let traffic = bytes(&self.fresh).as_f64() + self.windows() as f64 * missing.as_f64();
+        if traffic > 0.0 { traffic / best_rate(machine) * 1e9 + self.last } else { 0.0 }
+    }
+
+    /// Windows of N - 1 blocks after the first pass. A block that a pass comes back to makes windows longer; one of
+    /// them still ends in every pass.
+    fn windows(&self) -> u64 {
+        let (n, passes) = (self.blocks.len() as u64, self.stage.pass_count().saturating_sub(1));
+        let mut visits: Vec<BlockId> = self.stage.blocks().flatten().collect();
+        visits.dedup();
+        match n {
+            0 | 1 => 0,
+            _ if visits.len() as u64 > n => passes,
+            _ => n * passes / (n - 1),
+        }
+    }
+
+    /// Reading up to some block and computing from there on: the pair with the largest sum.
+    fn reading(&self, job: &Job, machine: &Machine) -> (f64, f64) {
+        let (mut read, mut computing, mut largest) = (0.0, self.compute, (0.0, 0.0));
+        let mut unread = self.fresh.clone();
+        for (block, time) in self.stage.blocks().zip(&self.first_pass) {
+            if let Some(block) = block.filter(|b| unread.contains(b)) {
+                unread.retain(|b| *b != block);
+                let block = job.block(block);
+                read += machine.read_time(block.file, block.converts, Estimate::Median).as_f64();
+                if read + computing > largest.0 + largest.1 {
+                    largest = (read, computing);
+                }
+            }
+            computing -= time;
+        }
+        largest
+    }
+}
+
+/// The fastest that a block can arrive on the device, whatever its home and size.
 fn best_rate(machine: &Machine) -> f64 {
     let curves = [&machine.link.h2d_pinned, &machine.link.h2d_pageable];
-    let points = curves.into_iter().flat_map(|c| &c.points);
+    // Where device memory is host memory a block is read straight into its slot.
+    let straight = machine.device.unified.then_some(&machine.disk.read);
+    let points = curves.into_iter().chain(straight).flat_map(|c| &c.points);
     points.map(|(_, q)| q.rate(Estimate::Median)).fold(1.0, f64::max)
 }
 

@@ -188,7 +188,7 @@ pub fn check(plan: &Plan, job: &Job, machine: &Machine, budget: &Budget) -> Vec<
         findings.extend(budget::activations(stage, stage_plan));
     }
     findings.extend(budget::device(plan, job, machine, budget));
-    findings.extend(budget::host(plan, job, budget));
+    findings.extend(budget::host(plan, job, machine, budget));
     findings
 }
 

@@ -293,7 +293,8 @@ x86_set!(
 /// all the way down, or its inner loops are compiled for no set at all.
 macro_rules! per_set {
     ($(#[$meta:meta])*
-     $vis:vis fn $name:ident $(<$($param:ident : $bound:path),+>)? ($($arg:ident : $ty:ty),+ $(,)?) $(-> $out:ty)? = $body:ident) => {
+     $vis:vis fn $name:ident $(<$($param:ident : $bound:path),+>)? ($($arg:ident : $ty:ty),+ $(,)?)
+        $(-> $out:ty)? = $body:ident) => {
         $(#[$meta])*
         $vis fn $name $(<$($param: $bound),+>)? (set: $crate::set::KernelSet, $($arg: $ty),+) $(-> $out)? {
             #[cfg(target_arch = "x86_64")]

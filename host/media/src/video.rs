@@ -48,8 +48,9 @@ impl FrameRate {
 ///
 /// Memory: one frame in 4:2:0 (1.5 bytes a pixel), the encoder's reference frames, and the compressed frames so
 /// far, which
-/// 
-/// the container needs for the index at its start. The file appears at [`VideoWriter::finish`]; dropping the writer before
+///
+/// the container needs for the index at its start. The file appears at [`VideoWriter::finish`]; dropping the writer
+/// before
 /// leaves nothing.
 pub struct VideoWriter {
     muxer: Muxer<PartialFile>,
@@ -114,7 +115,8 @@ impl VideoWriter {
     /// Writes the file and gives it its name.
     ///
     /// # Errors
-    /// [`MediaError::NoFrames`] if there are none, [`MediaError::DiskFull`] or [`MediaError::Io`] if it cannot be written.
+    /// [`MediaError::NoFrames`] if there are none, [`MediaError::DiskFull`] or [`MediaError::Io`] if it cannot be
+    /// written.
     /// In both cases nothing is left of it.
     pub fn finish(mut self) -> Result<(), MediaError> {
         if self.frames == 0 {

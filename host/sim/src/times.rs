@@ -43,6 +43,15 @@ impl Times {
         })
     }
 
+    /// The durations that a run measured, for asking what its schedule implies: `tasks[stage][template][task]`, and for
+    /// each block the time of its load, whatever its home.
+    #[must_use]
+    pub fn measured(tasks: Vec<Vec<Vec<Nanos>>>, loads: Vec<Nanos>) -> Self {
+        let sends = tasks.iter().map(|s| s.iter().map(|p| vec![Nanos::ZERO; p.len()]).collect()).collect();
+        let none = vec![Nanos::ZERO; loads.len()];
+        Self { tasks, sends, pinned: none.clone(), pageable: none, read: loads, unified: true }
+    }
+
     /// The arithmetic of a task.
     #[must_use]
     pub fn task(&self, stage: usize, template: usize, task: usize) -> Nanos {

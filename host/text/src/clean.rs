@@ -81,7 +81,8 @@ fn fix_quote(c: char) -> Vec<char> {
 /// ftfy's list of characters that are never meant.
 fn is_control(c: char) -> bool {
     matches!(c,
-        '\0'..='\x08' | '\x0b' | '\x0e'..='\x1f' | '\x7f' | '\u{206a}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffc}')
+        '\0'..='\x08' | '\x0b' | '\x0e'..='\x1f' | '\x7f'
+            | '\u{206a}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffc}')
 }
 
 /// Removes `ESC [ digits and semicolons letter`.

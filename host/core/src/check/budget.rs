@@ -45,14 +45,15 @@ pub(super) fn device<'a>(
 }
 
 /// Host bytes by reservation: masters of blocks, output frames, and the buffer that disk reads of
-/// streamed blocks pass through where the device cannot read the disk itself.
+/// streamed blocks pass through. A unified device needs none: it reads straight into its slots.
 #[must_use]
-pub fn host_reservations(plan: &Plan, job: &Job) -> Vec<Reservation> {
+pub fn host_reservations(plan: &Plan, job: &Job, machine: &Machine) -> Vec<Reservation> {
     let masters = |tier: Tier| -> Bytes {
         let homes = job.blocks.iter().zip(&plan.homes);
         homes.filter(|(_, t)| **t == tier).map(|(b, _)| b.slab).sum()
     };
-    let from_disk = job.blocks.iter().zip(&plan.homes).filter(|(_, t)| **t == Tier::Disk);
+    let staged = |home: &Tier| *home == Tier::Disk && !machine.device.unified;
+    let from_disk = job.blocks.iter().zip(&plan.homes).filter(|(_, t)| staged(t));
     let staging = from_disk.map(|(b, _)| b.slab.max(b.file)).max().unwrap_or(Bytes::ZERO);
     [
         ("pinned", masters(Tier::Pinned)),
@@ -65,8 +66,8 @@ pub fn host_reservations(plan: &Plan, job: &Job) -> Vec<Reservation> {
     .collect()
 }
 
-pub(super) fn host(plan: &Plan, job: &Job, budget: &Budget) -> Vec<Finding> {
-    let reservations = host_reservations(plan, job);
+pub(super) fn host(plan: &Plan, job: &Job, machine: &Machine, budget: &Budget) -> Vec<Finding> {
+    let reservations = host_reservations(plan, job, machine);
     let pinned = reservations[0].bytes;
     let total: Bytes = reservations.iter().map(|r| r.bytes).sum();
     let over = |tier: &str, needs: Bytes, budget: Bytes| {

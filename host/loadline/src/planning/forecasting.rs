@@ -81,7 +81,7 @@ pub fn forecast(job: &Job, plan: &Plan, machine: &Machine) -> Result<Forecast, M
         });
     }
     let disk_read = disk_read(job, plan, &cold.trace);
-    Ok(Forecast { stages, host: host_reservations(plan, job), disk_read, provenance: machine.provenance })
+    Ok(Forecast { stages, host: host_reservations(plan, job, machine), disk_read, provenance: machine.provenance })
 }
 
 fn streamed_blocks(job: &Job, plan: &Plan, stage: usize) -> u32 {

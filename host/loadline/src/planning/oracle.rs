@@ -96,7 +96,7 @@ impl Oracle for Simulator<'_> {
         }
         let forecast = Forecast {
             stages,
-            host: loadline_core::check::host_reservations(plan, job),
+            host: loadline_core::check::host_reservations(plan, job, machine),
             disk_read: loadline_core::Bytes::ZERO,
             provenance: machine.provenance,
         };

@@ -66,8 +66,9 @@ impl Sampler {
     /// Builds the sampler that `scheduler_config.json` describes for `steps` steps.
     ///
     /// # Errors
-    /// 
-    /// [`ScheduleError`] if the class or a setting is not implemented, a field is of the wrong type, an option is out of
+    ///
+    /// [`ScheduleError`] if the class or a setting is not implemented, a field is of the wrong type, an option is
+    /// out of
     /// range, or the settings lead to factors that are not finite.
     pub fn from_config(
         json: &serde_json::Value,
