@@ -48,15 +48,30 @@ fn planning() {
         used_by_others: Bytes::ZERO,
     };
     println!("Wan2.1-T2V-14B, 832x480x81, 50 steps, guidance, RTX 3060, 10 GiB: best of 10");
-    for (name, given) in [("manual-swap", Some(("blocks_to_swap", "36"))), ("threshold", Some(("percent", "100"))), ("lazy-load", None), ("auto-tune", None)] {
+    for (name, given) in [
+        ("manual-swap", Some(("blocks_to_swap", "36"))),
+        ("threshold", Some(("percent", "100"))),
+        ("lazy-load", None),
+        ("auto-tune", None),
+    ] {
         let load = best(5, || policies::load(name).unwrap());
         let policy = policies::load(name).unwrap();
         let given: Vec<_> = given.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
         let settings = policies::settings(&policy, &given).unwrap();
-        let planner =
-            Planner { model: &model, machine: &machine, policy: &policy, settings: &settings, loaded: &[], upcoming: &[] };
+        let planner = Planner {
+            model: &model,
+            machine: &machine,
+            policy: &policy,
+            settings: &settings,
+            loaded: &[],
+            upcoming: &[],
+        };
         let plan = best(10, || planner.plan(&asked).unwrap());
-        println!("  {name:<12} plan {:>7.2} ms   compiling the policy {:>7.2} ms", plan.as_secs_f64() * 1e3, load.as_secs_f64() * 1e3);
+        println!(
+            "  {name:<12} plan {:>7.2} ms   compiling the policy {:>7.2} ms",
+            plan.as_secs_f64() * 1e3,
+            load.as_secs_f64() * 1e3
+        );
     }
 }
 
@@ -65,7 +80,8 @@ fn engine() {
     let folder = dir.path().join("model");
     write_model(&folder);
     println!("engine against the period of its own schedule, 1.3B shape, 8 blocks, 1,560 tokens, bf16, 2 slots");
-    let mut session = support::session_of(&folder, "manual-swap", &[("blocks_to_swap", "8"), ("slots", "2"), ("prefetch", "1")]);
+    let mut session =
+        support::session_of(&folder, "manual-swap", &[("blocks_to_swap", "8"), ("slots", "2"), ("prefetch", "1")]);
     let mut job = support::golden_job(dir.path(), None);
     (job.latents, job.dump) = (None, None);
     job.asked.request.size = Size { width: 832, height: 480 };
@@ -80,8 +96,17 @@ fn engine() {
     // The first pass loads cold slots; the steady passes are what the schedule is about.
     let measured = (*ends.last().unwrap() - ends[0]).as_f64() / (ends.len() - 1) as f64;
     let implied = implied_period(&outcome);
-    println!("  measured {:.1} ms a pass, implied {:.1} ms, ratio {:.4}", measured / 1e6, implied / 1e6, measured / implied);
-    println!("  stalls {:.2} ms a pass, loads busy {:.0} %", denoise.stall.as_f64() / ends.len() as f64 / 1e6, 100.0 * denoise.load.as_f64() / denoise.length().as_f64());
+    println!(
+        "  measured {:.1} ms a pass, implied {:.1} ms, ratio {:.4}",
+        measured / 1e6,
+        implied / 1e6,
+        measured / implied
+    );
+    println!(
+        "  stalls {:.2} ms a pass, loads busy {:.0} %",
+        denoise.stall.as_f64() / ends.len() as f64 / 1e6,
+        100.0 * denoise.load.as_f64() / denoise.length().as_f64()
+    );
 }
 
 /// The steady period of the plan's schedule with each task and load at its mean measured duration.
@@ -91,13 +116,16 @@ fn implied_period(outcome: &Outcome) -> f64 {
     let tasks = job.stages[1].tasks_per_pass();
     let mean = |spans: Vec<u64>| Nanos(spans.iter().sum::<u64>() / spans.len().max(1) as u64);
     let of_task = |task: usize| {
-        mean(stage.tasks.iter().filter(|s| s.task as usize == task && s.pass > 0).map(|s| s.end.0 - s.start.0).collect())
+        mean(
+            stage.tasks.iter().filter(|s| s.task as usize == task && s.pass > 0).map(|s| s.end.0 - s.start.0).collect(),
+        )
     };
     let each: Vec<Nanos> = (0..tasks).map(of_task).collect();
     let times = job.stages.iter().map(|s| s.passes.iter().map(|p| vec![Nanos::ZERO; p.tasks.len()]).collect());
     let mut times: Vec<Vec<Vec<Nanos>>> = times.collect();
     times[1].iter_mut().for_each(|pass| pass.clone_from(&each));
-    let of_block = |block: u32| mean(stage.loads.iter().filter(|l| l.block.0 == block).map(|l| l.end.0 - l.start.0).collect());
+    let of_block =
+        |block: u32| mean(stage.loads.iter().filter(|l| l.block.0 == block).map(|l| l.end.0 - l.start.0).collect());
     let loads = (0..job.blocks.len() as u32).map(of_block).collect();
     let times = Times::measured(times, loads);
     let mut engine = Engine::new(SimDevice::new(&times, job.blocks.len(), true, false), true);
@@ -123,7 +151,10 @@ fn write_model(folder: &Path) {
     let (mut header, mut offset) = (serde_json::Map::new(), 0u64);
     for tensor in &component.tensors {
         let end = offset + 2 * tensor.elements();
-        header.insert(tensor.name.clone(), json!({ "dtype": "BF16", "shape": tensor.shape, "data_offsets": [offset, end] }));
+        header.insert(
+            tensor.name.clone(),
+            json!({ "dtype": "BF16", "shape": tensor.shape, "data_offsets": [offset, end] }),
+        );
         offset = end;
     }
     let mut text = serde_json::to_vec(&header).unwrap();
