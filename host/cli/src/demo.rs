@@ -36,18 +36,18 @@ const TINY: [(&str, &[u8]); 15] = tiny![
 ];
 
 pub(crate) fn run(args: &DemoArgs) -> Result<(), Error> {
-    println!("1. A forecast for a card that is not here: Wan 2.1 14B (28 GB of weights) on a 12 GB card\n");
-    println!("$ loadline plan wan2.1-t2v-14b --gpu rtx-3060-12gb --vram 10GiB\n");
+    say!("1. A forecast for a card that is not here: Wan 2.1 14B (28 GB of weights) on a 12 GB card\n");
+    say!("$ loadline plan wan2.1-t2v-14b --gpu rtx-3060-12gb --vram 10GiB\n");
     forecast()?;
-    println!("\n2. A run on this machine: a tiny Wan model with random weights, streamed through a budget of 6 MiB\n");
+    say!("\n2. A run on this machine: a tiny Wan model with random weights, streamed through a budget of 6 MiB\n");
     let folder =
         tempfile::tempdir().map_err(|e| Error::Output { path: PathBuf::from("demo"), detail: e.to_string() })?;
     unpack(folder.path())?;
     make(folder.path(), &args.output)?;
-    println!("\nThe weights are random, so the video is colourful noise; every byte of it is real. Next:");
-    println!("  loadline model list");
-    println!("  loadline plan wan2.1-t2v-1.3b --gpu rtx-4090 --frames 81");
-    println!("  loadline run YOUR_MODEL_FOLDER --prompt \"...\" --vram 4GiB -o out.mp4");
+    say!("\nThe weights are random, so the video is colourful noise; every byte of it is real. Next:");
+    say!("  loadline model list");
+    say!("  loadline plan wan2.1-t2v-1.3b --gpu rtx-4090 --frames 81");
+    say!("  loadline run YOUR_MODEL_FOLDER --prompt \"...\" --vram 4GiB -o out.mp4");
     Ok(())
 }
 

@@ -26,9 +26,16 @@ pub(crate) fn run(
     });
     let jobs = jobs.collect::<Result<Vec<_>, _>>()?;
     let count = jobs.len();
+    if count == 0 {
+        return Err(Error::Request(format!("{}: there is no job in it; write a JSON object a line", file.display())));
+    }
+    let mut outputs = std::collections::BTreeSet::new();
+    if let Some(twice) = jobs.iter().map(|j| j.output.path()).find(|path| !outputs.insert(*path)) {
+        return Err(Error::Request(format!("{}: two jobs write {}; name another", file.display(), twice.display())));
+    }
     for (n, spec) in jobs.iter().enumerate() {
         eprintln!("job {} of {count}: {}", n + 1, spec.output.path().display());
-        let outcome = run::one(session, spec, stop)?;
+        let outcome = run::one(session, spec, stop).inspect_err(|e| run::refuse(e, json))?;
         run::report(&outcome, machine, json, &spec.output);
     }
     Ok(())

@@ -2,10 +2,17 @@
 // A terminal program prints, reads files and looks at its machine; that is what this crate is for.
 #![allow(clippy::print_stdout, clippy::print_stderr, clippy::disallowed_methods)]
 
+/// Prints a line on standard output, and ends quietly when nobody reads it any more, as `loadline ... | head` does.
+macro_rules! say {
+    () => { $crate::out::line(format_args!("")) };
+    ($($part:tt)*) => { $crate::out::line(format_args!($($part)*)) };
+}
+
 mod args;
 mod demo;
 mod jobs;
 mod model;
+mod out;
 mod plan;
 mod progress;
 mod run;

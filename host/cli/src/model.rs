@@ -26,16 +26,14 @@ fn list(as_json: bool) -> Result<(), Error> {
         print_json(&models.iter().map(entry).collect::<Vec<_>>().into());
         return Ok(());
     }
-    println!("{:<26} {:>14} {:>10} {:>10}  runs", "model", "parameters", "bf16", "f32");
+    say!("{:<26} {:>14} {:>10} {:>10}  runs", "model", "parameters", "bf16", "f32");
     for (name, model) in &models {
         let total = |dtype| model.spec.components.iter().map(|c| c.uniform_bytes(dtype)).sum::<loadline::core::Bytes>();
         let params: u64 = model.spec.components.iter().map(Component::params).sum();
         let (bf16, f32) = (total(DType::Bf16), total(DType::F32));
-        println!("{name:<26} {:>14} {bf16:>10} {f32:>10}  {}", grouped(params), support(model));
+        say!("{name:<26} {:>14} {bf16:>10} {f32:>10}  {}", grouped(params), support(model));
     }
-    println!(
-        "\nLook into one with `loadline model inspect NAME`; forecast it with `loadline plan NAME --gpu PROFILE`."
-    );
+    say!("\nLook into one with `loadline model inspect NAME`; forecast it with `loadline plan NAME --gpu PROFILE`.");
     Ok(())
 }
 
@@ -57,7 +55,7 @@ fn inspect(name: &str, as_json: bool) -> Result<(), Error> {
         print_json(&model_json(&model));
         return Ok(());
     }
-    println!("{} ({}), runs: {}\n", model.spec.name, model.spec.pipeline, support(&model));
+    say!("{} ({}), runs: {}\n", model.spec.name, model.spec.pipeline, support(&model));
     for component in &model.spec.components {
         show_component(component);
     }
@@ -88,24 +86,24 @@ fn model_json(model: &Model) -> serde_json::Value {
 
 fn show_component(c: &Component) {
     if c.absent {
-        println!("{} ({}): absent, no config was published\n", c.name, c.class);
+        say!("{} ({}): absent, no config was published\n", c.name, c.class);
         return;
     }
-    println!("{} ({})", c.name, c.class);
+    say!("{} ({})", c.name, c.class);
     let dtype = c.file_dtype().map_or("not read".to_owned(), |d| d.to_string());
-    println!("  parameters {:>16}   in the files {dtype}", grouped(c.params()));
-    println!("  bf16       {:>16}   {} bytes", c.uniform_bytes(DType::Bf16), c.uniform_bytes(DType::Bf16).0);
-    println!("  f32        {:>16}   {} bytes", c.uniform_bytes(DType::F32), c.uniform_bytes(DType::F32).0);
-    println!(
+    say!("  parameters {:>16}   in the files {dtype}", grouped(c.params()));
+    say!("  bf16       {:>16}   {} bytes", c.uniform_bytes(DType::Bf16), c.uniform_bytes(DType::Bf16).0);
+    say!("  f32        {:>16}   {} bytes", c.uniform_bytes(DType::F32), c.uniform_bytes(DType::F32).0);
+    say!(
         "  mixed      {:>16}   {} bytes (bf16 with what the reference keeps in f32)",
         c.mixed_bytes(DType::Bf16),
         c.mixed_bytes(DType::Bf16).0
     );
     for (first, count, params) in runs(c) {
         let name = if count == 1 { first } else { format!("{first} and {} more", count - 1) };
-        println!("  {name:<40} {:>14} parameters each, {}", grouped(params), DType::Bf16.bytes(params));
+        say!("  {name:<40} {:>14} parameters each, {}", grouped(params), DType::Bf16.bytes(params));
     }
-    println!();
+    say!();
 }
 
 /// Blocks in a row that are equally large: the first's name, how many, and the parameters of each.
@@ -132,15 +130,15 @@ fn inspect_file(path: &Path, as_json: bool) -> Result<(), Error> {
         return Ok(());
     }
     let bytes: u64 = index.tensors.iter().map(|t| t.bytes).sum();
-    println!("{}: {} tensors, {}", path.display(), index.tensors.len(), loadline::core::Bytes(bytes));
+    say!("{}: {} tensors, {}", path.display(), index.tensors.len(), loadline::core::Bytes(bytes));
     for t in &index.tensors {
-        println!("  {:<70} {:<8} {:>12} {:?}", t.name, t.dtype.name(), loadline::core::Bytes(t.bytes), t.shape);
+        say!("  {:<70} {:<8} {:>12} {:?}", t.name, t.dtype.name(), loadline::core::Bytes(t.bytes), t.shape);
     }
     Ok(())
 }
 
 pub(crate) fn print_json(value: &serde_json::Value) {
-    println!("{value:#}");
+    say!("{value:#}");
 }
 
 /// `5680910336` as `5,680,910,336`.

@@ -28,6 +28,9 @@ impl Bars {
                     bar.finish();
                 }
             }
+            Progress::NothingToResume(folder) => {
+                eprintln!("{}: no checkpoint is there; starting at the beginning", folder.display());
+            }
             Progress::Writing => eprintln!("writing the result"),
         }
     }

@@ -20,12 +20,15 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Error> {
     let machine = setup::this_machine(&args.gpu)?;
     let first = spec(args, &model)?;
     let options = SessionOptions { model, policy, settings, machine: machine.clone(), record: args.trace.is_some() };
+    if let Some(path) = &args.trace {
+        loadline::check_writable("--trace", path)?;
+    }
     let mut session = Session::new(options)?;
     let stop = stop_on_signal()?;
     if let Some(file) = &args.jobs {
         return jobs::run(file, &first, &mut session, &machine, args.request.json, &stop);
     }
-    let outcome = one(&mut session, &first, &stop)?;
+    let outcome = one(&mut session, &first, &stop).inspect_err(|e| refuse(e, args.request.json))?;
     if let Some(path) = &args.trace {
         write_trace(path, &outcome)?;
     }
@@ -39,6 +42,13 @@ pub(crate) fn one(session: &mut Session, spec: &JobSpec, stop: &AtomicBool) -> R
     session.run(spec, stop, &mut |event| loadline::memory::within(loadline::memory::Domain::Host, || bars.show(&event)))
 }
 
+/// A refusal is a result too: scripts read its certificate from standard output.
+pub fn refuse(error: &Error, json: bool) {
+    if let (Error::NeverFits(certificate), true) = (error, json) {
+        print_json(&loadline::refusal_json(certificate));
+    }
+}
+
 /// Says what was made and how the forecast did.
 pub(crate) fn report(outcome: &Outcome, machine: &loadline::core::Machine, json: bool, output: &ResultSink) {
     if json {
@@ -46,7 +56,7 @@ pub(crate) fn report(outcome: &Outcome, machine: &loadline::core::Machine, json:
         return;
     }
     show::run(&outcome.planned, &outcome.measured);
-    println!("wrote {}", output.path().display());
+    say!("wrote {}", output.path().display());
 }
 
 fn spec(args: &RunArgs, model: &Model) -> Result<JobSpec, Error> {

@@ -16,11 +16,15 @@ pub(crate) fn plan(planned: &Planned, machine: &Machine) {
 
 fn heading(planned: &Planned, machine: &Machine) {
     let request = &planned.job.request;
-    println!(
+    say!(
         "{} · {} · {} frames · {} steps · guidance {}",
-        planned.job.model, request.size, request.frames, request.steps, request.guidance
+        planned.job.model,
+        request.size,
+        request.frames,
+        request.steps,
+        request.guidance
     );
-    println!(
+    say!(
         "on {} ({}) with {} {}",
         machine.device.name,
         provenance(machine.provenance),
@@ -28,12 +32,12 @@ fn heading(planned: &Planned, machine: &Machine) {
         planned.plan.policy.version
     );
     if let (true, Some(tile)) = (planned.tiled_to_fit, planned.plan.knobs.tile) {
-        println!(
+        say!(
             "the VAE is tiled ({tile}, overlap {}): nothing else fits; tiles change the numbers slightly",
             planned.plan.knobs.tile_overlap
         );
     }
-    println!();
+    say!();
 }
 
 fn provenance(provenance: Provenance) -> &'static str {
@@ -46,23 +50,29 @@ fn provenance(provenance: Provenance) -> &'static str {
 
 fn memory(planned: &Planned) {
     let forecast = &planned.forecast;
-    println!("memory      peak of budget");
-    println!("  device    {} of {}", forecast.device_peak(), planned.budget.device);
+    say!("memory      peak of budget");
+    say!("  device    {} of {}", forecast.device_peak(), planned.budget.device);
     for stage in &forecast.stages {
         let parts: Vec<_> = stage.reservations.iter().map(|r| format!("{} {}", r.name, r.bytes)).collect();
-        println!("    {:<12} {:>9}  {}", stage.name, stage.peak, parts.join(" · "));
+        say!("    {:<12} {:>9}  {}", stage.name, stage.peak, parts.join(" · "));
     }
     let host: Vec<_> =
         forecast.host.iter().filter(|r| r.bytes > Bytes::ZERO).map(|r| format!("{} {}", r.name, r.bytes)).collect();
-    println!("  host      {} of {}  {}", forecast.host_peak(), planned.budget.host, host.join(" · "));
-    println!("  disk      {} read, nothing written\n", forecast.disk_read);
+    say!("  host      {} of {}  {}", forecast.host_peak(), planned.budget.host, host.join(" · "));
+    say!("  disk      {} read, nothing written\n", forecast.disk_read);
 }
 
 fn time(planned: &Planned) {
     let forecast = &planned.forecast;
-    println!(
+    say!(
         "{:<14} {:>14} {:>14} {:>26} {:>12} {:>12} {:>7}  bound by",
-        "time", "cold", "warm", "likely between", "stalls", "bound", "gap"
+        "time",
+        "cold",
+        "warm",
+        "likely between",
+        "stalls",
+        "bound",
+        "gap"
     );
     for stage in &forecast.stages {
         time_row(&stage.name, stage);
@@ -70,7 +80,7 @@ fn time(planned: &Planned) {
     let total = |f: fn(&StageForecast) -> Nanos| forecast.total(f);
     let (cold, bound) = (total(|s| s.cold), total(|s| s.bound.time));
     let between = format!("{} and {}", total(|s| s.p10), total(|s| s.p90));
-    println!(
+    say!(
         "{:<14} {cold:>14} {:>14} {between:>26} {:>12} {bound:>12} {:>6.1}%\n",
         "  all",
         total(|s| s.warm),
@@ -81,7 +91,7 @@ fn time(planned: &Planned) {
 
 fn time_row(name: &str, stage: &StageForecast) {
     let between = format!("{} and {}", stage.p10, stage.p90);
-    println!(
+    say!(
         "  {name:<12} {:>14} {:>14} {between:>26} {:>12} {:>12} {:>6.1}%  {}",
         stage.cold,
         stage.warm,
@@ -93,47 +103,55 @@ fn time_row(name: &str, stage: &StageForecast) {
 }
 
 fn weights(planned: &Planned) {
-    println!("weights");
+    say!("weights");
     for (stage, plan) in planned.forecast.stages.iter().zip(&planned.plan.stages) {
         let slots = (0..plan.slots.len() as u32).filter(|i| plan.streams(*i)).count();
-        println!(
+        say!(
             "  {:<12} {} blocks stay on the device, {} pass through {slots} slots",
-            stage.name, stage.resident_blocks, stage.streamed_blocks
+            stage.name,
+            stage.resident_blocks,
+            stage.streamed_blocks
         );
     }
-    println!();
+    say!();
 }
 
 fn reasons(planned: &Planned) {
     for reason in &planned.plan.reasons {
-        println!("  {reason}");
+        say!("  {reason}");
     }
     for advice in &planned.advice {
-        println!("  note: {advice}");
+        say!("  note: {advice}");
     }
 }
 
 /// Forecast against measured, stage by stage.
 pub(crate) fn run(planned: &Planned, measured: &Measured) {
-    println!(
+    say!(
         "{:<14} {:>12} {:>12} {:>8}   {:>12} {:>12} {:>8}",
-        "", "forecast", "measured", "", "forecast", "measured", ""
+        "",
+        "forecast",
+        "measured",
+        "",
+        "forecast",
+        "measured",
+        ""
     );
-    println!("{:<14} {:>34}   {:>34}", "stage", "device memory", "time");
+    say!("{:<14} {:>34}   {:>34}", "stage", "device memory", "time");
     for stage in &measured.stages {
         let Some(forecast) = planned.forecast.stages.iter().find(|s| s.name == stage.name) else { continue };
         row(&stage.name, (forecast.peak, stage.device_peak), (forecast.cold, stage.time));
     }
     let peaks = (planned.forecast.device_peak(), measured.device_peak());
     row("all", peaks, (planned.forecast.total(|s| s.cold), measured.time()));
-    println!("\nbudget {}, never above {}", planned.budget.device, measured.device_peak());
+    say!("\nbudget {}, never above {}", planned.budget.device, measured.device_peak());
 }
 
 fn row(name: &str, memory: (Bytes, Bytes), time: (Nanos, Nanos)) {
     let off = |forecast: f64, measured: f64| {
         if measured == 0.0 { String::new() } else { format!("{:+.1}%", 100.0 * (forecast / measured - 1.0)) }
     };
-    println!(
+    say!(
         "  {name:<12} {:>12} {:>12} {:>8}   {:>12} {:>12} {:>8}",
         memory.0,
         memory.1,
@@ -150,14 +168,14 @@ pub(crate) fn policies(command: &PolicyCommand) -> Result<(), Error> {
         PolicyCommand::List => {
             for name in policies::names() {
                 let policy = policies::load(name)?;
-                println!("{name:<14} {} {}\n{:14} {}", policy.id().version, policy.id().hash, "", policy.summary());
+                say!("{name:<14} {} {}\n{:14} {}", policy.id().version, policy.id().hash, "", policy.summary());
             }
-            println!("\nSee the settings of one with `loadline policy show NAME`.");
+            say!("\nSee the settings of one with `loadline policy show NAME`.");
         }
         PolicyCommand::Show { policy } => {
             let policy = policies::load(policy)?;
-            println!("{} {} {}\n{}\n", policy.id().name, policy.id().version, policy.id().hash, policy.summary());
-            println!("{}", policy.schema().json());
+            say!("{} {} {}\n{}\n", policy.id().name, policy.id().version, policy.id().hash, policy.summary());
+            say!("{}", policy.schema().json());
         }
     }
     Ok(())
@@ -166,10 +184,10 @@ pub(crate) fn policies(command: &PolicyCommand) -> Result<(), Error> {
 /// `loadline profile`.
 pub(crate) fn profiles(command: &ProfileCommand) -> Result<(), Error> {
     let ProfileCommand::List = command;
-    println!("{:<16} {:<28} {:>10}  figures", "profile", "device", "memory");
+    say!("{:<16} {:<28} {:>10}  figures", "profile", "device", "memory");
     for name in profiles::names() {
         let machine = crate::setup::machine(name)?;
-        println!(
+        say!(
             "{name:<16} {:<28} {:>10}  {}",
             machine.device.name,
             machine.device.memory,

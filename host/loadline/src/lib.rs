@@ -24,7 +24,8 @@ pub use model::{Model, Support, weight_file};
 pub use planning::{Asked, Certificate, KnobChoice, Planned, Planner, forecast, perfetto, policies};
 pub use report::{forecast_json, gap, refusal_json, run_json};
 pub use running::{
-    JobSpec, Measured, Outcome, Progress, ResultSink, Session, SessionOptions, StageMeasured, use_local_kernels,
+    JobSpec, Measured, Outcome, Progress, ResultSink, Session, SessionOptions, StageMeasured, check_writable,
+    use_local_kernels,
 };
 
 /// Counting allocators for programs that want true numbers from a run; see [`loadline_device::memory`].

@@ -98,6 +98,7 @@ pub fn run_json(planned: &Planned, machine: &Machine, measured: &Measured) -> Va
     value["measured"] = json!({
         "device_peak_bytes": measured.device_peak(),
         "time_ns": measured.time(),
+        "resumed": measured.resumed,
         "stages": stages.collect::<Vec<_>>(),
     });
     value

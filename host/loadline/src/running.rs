@@ -5,7 +5,10 @@ mod compute;
 mod host;
 mod noise;
 mod output;
+mod preflight;
 mod session;
+mod suspect;
 
 pub use output::ResultSink;
+pub use preflight::check_writable;
 pub use session::{JobSpec, Measured, Outcome, Progress, Session, SessionOptions, StageMeasured, use_local_kernels};

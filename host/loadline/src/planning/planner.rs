@@ -120,6 +120,12 @@ impl Planner<'_> {
     fn budget(&self, asked: &Asked) -> Result<Budget, Error> {
         let device = &self.machine.device;
         let card = device.memory - asked.used_by_others;
+        if asked.used_by_others > device.memory {
+            return Err(Error::Request(format!(
+                "--used-by-others {} is more than {} has: {}",
+                asked.used_by_others, device.name, device.memory
+            )));
+        }
         let vram = asked.vram.unwrap_or(card);
         if vram > card {
             return Err(Error::Request(format!(

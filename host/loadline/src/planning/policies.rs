@@ -28,6 +28,11 @@ pub fn load(name: &str) -> Result<Policy, Error> {
             "'{name}' is neither a policy nor a file: use one of {known}, or the path of a component"
         )));
     }
+    if !path.is_file() {
+        return Err(Error::Settings(format!(
+            "--policy {name}: this is no ordinary file; give the path of a component"
+        )));
+    }
     let bytes = std::fs::read(path).map_err(|e| Error::output(path, &e))?;
     engine.load(&bytes).map_err(failed)
 }

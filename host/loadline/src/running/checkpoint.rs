@@ -2,20 +2,21 @@
 //!
 //! A folder beside the result: `state.safetensors` with everything that lives at the last safe point, replaced as a
 //! whole, and `frames.f32` with decoded chunks in their order, to which each chunk is appended. The state says how
-//! much of the frames belongs to it; whatever was appended after it is ignored.
+//! much of the frames belongs to it; whatever was appended after it is ignored. Tensors for `--dump-tensors` lie beside
+//! them, a file each, so that a resumed run writes the same dump. A lock keeps two runs from sharing a result.
 
-use std::collections::BTreeMap;
-use std::fs::{self, OpenOptions};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 
 use loadline_core::{Knobs, Request};
 use loadline_models::weights::WeightIndex;
 use serde::{Deserialize, Serialize};
 
-use super::output::{write_floats, write_tensors};
+use super::output::{read_tensor, write_floats, write_tensors};
 use crate::Error;
 
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// What a checkpoint belongs to: a run that differs in any of this would go on to another result.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -40,6 +41,11 @@ pub(super) struct Standing {
     pub(super) pass: u64,
     /// Values of `frames.f32` that belong to this state.
     pub(super) frame_values: u64,
+    /// What [`checksum`] gives for those values and for the tensors of the state.
+    frame_sum: u64,
+    state_sum: u64,
+    /// Whether tensors are kept for a dump.
+    dump: bool,
     /// The hash of the plan that ran, for the record.
     pub(super) plan: String,
 }
@@ -47,20 +53,35 @@ pub(super) struct Standing {
 pub(super) type Tensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
 
 /// A checkpoint folder.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Checkpoint {
     folder: PathBuf,
     identity: Identity,
     plan: String,
     frame_values: u64,
+    frame_sum: u64,
+    /// Names of the dump's tensors that are saved; nothing if no dump is wanted.
+    dumped: Option<BTreeSet<String>>,
+    /// Held while the run lives; the system lets go of it however the process ends.
+    lock: Option<File>,
+}
+
+/// What a checkpoint gives back.
+pub(super) struct Saved {
+    pub(super) standing: Standing,
+    pub(super) tensors: Tensors,
+    pub(super) frames: Vec<f32>,
+    pub(super) dumped: Tensors,
 }
 
 impl Checkpoint {
     /// The checkpoint that belongs to a result.
-    pub(super) fn beside(result: &Path, identity: Identity, plan: String) -> Self {
+    pub(super) fn beside(result: &Path, identity: Identity, plan: String, dump: bool) -> Self {
         let mut name = result.file_name().unwrap_or_default().to_owned();
         name.push(".checkpoint");
-        Self { folder: result.with_file_name(name), identity, plan, frame_values: 0 }
+        let dumped = dump.then(BTreeSet::new);
+        let folder = result.with_file_name(name);
+        Self { folder, identity, plan, frame_values: 0, frame_sum: 0, dumped, lock: None }
     }
 
     pub(super) fn folder(&self) -> &Path {
@@ -75,6 +96,58 @@ impl Checkpoint {
         self.folder.join("frames.f32")
     }
 
+    fn dump(&self) -> PathBuf {
+        self.folder.join("dump")
+    }
+
+    /// Takes the folder for this run. A run that starts over removes what an earlier one left; one that goes on reads it.
+    ///
+    /// # Errors
+    /// If another run has it, it cannot be written, or what it holds is damaged or belongs to another run.
+    pub(super) fn open(&mut self, resume: bool) -> Result<Option<Saved>, Error> {
+        fs::create_dir_all(&self.folder).map_err(|e| Error::output(&self.folder, &e))?;
+        self.take_lock()?;
+        if resume {
+            return self.load();
+        }
+        for file in [self.state(), self.frames()].iter().filter(|f| f.exists()) {
+            fs::remove_file(file).map_err(|e| Error::output(file, &e))?;
+        }
+        if self.dump().exists() {
+            fs::remove_dir_all(self.dump()).map_err(|e| Error::output(&self.folder, &e))?;
+        }
+        Ok(None)
+    }
+
+    fn take_lock(&mut self) -> Result<(), Error> {
+        let path = self.folder.join("lock");
+        let file = File::create(&path).map_err(|e| Error::output(&path, &e))?;
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => {
+                let detail = "another run is making this result; wait for it, or name another with -o".to_owned();
+                Err(Error::Output { path: self.folder.clone(), detail })
+            }
+            // Some network file systems have no locks: going on without one is what every other tool does.
+            Ok(()) | Err(TryLockError::Error(_)) => {
+                self.lock = Some(file);
+                Ok(())
+            }
+        }
+    }
+
+    /// Keeps the dump's tensors that are new since the last safe point.
+    pub(super) fn keep(&mut self, tensors: &Tensors) -> Result<(), Error> {
+        let folder = self.dump();
+        let Some(dumped) = &mut self.dumped else { return Ok(()) };
+        for (name, tensor) in tensors.iter().filter(|(name, _)| !dumped.contains(*name)).collect::<Vec<_>>() {
+            fs::create_dir_all(&folder).map_err(|e| Error::output(&folder, &e))?;
+            let one = Tensors::from([(name.clone(), tensor.clone())]);
+            write_tensors(&folder.join(format!("{name}.safetensors")), &one, None)?;
+            dumped.insert(name.clone());
+        }
+        Ok(())
+    }
+
     /// Saves a safe point: `fresh` are frames decoded since the last one.
     pub(super) fn save(&mut self, stage: usize, pass: u64, tensors: &Tensors, fresh: &[f32]) -> Result<(), Error> {
         let failed = |e: std::io::Error| Error::output(&self.folder, &e);
@@ -83,6 +156,7 @@ impl Checkpoint {
             let file = OpenOptions::new().create(true).append(true).open(self.frames());
             file.and_then(|mut f| write_floats(&mut f, fresh)).map_err(failed)?;
             self.frame_values += fresh.len() as u64;
+            self.frame_sum = checksum(self.frame_sum, fresh);
         }
         let standing = Standing {
             version: VERSION,
@@ -90,6 +164,9 @@ impl Checkpoint {
             stage,
             pass,
             frame_values: self.frame_values,
+            frame_sum: self.frame_sum,
+            state_sum: sum_of(tensors),
+            dump: self.dumped.is_some(),
             plan: self.plan.clone(),
         };
         let text = serde_json::to_string(&standing).map_err(|e| Error::output(&self.folder, &e))?;
@@ -97,23 +174,46 @@ impl Checkpoint {
     }
 
     /// Reads what was saved; nothing if there is no checkpoint.
-    pub(super) fn load(&mut self) -> Result<Option<(Standing, Tensors, Vec<f32>)>, Error> {
+    fn load(&mut self) -> Result<Option<Saved>, Error> {
         let path = self.state();
         if !path.exists() {
             return Ok(None);
         }
+        let folder = self.folder.clone();
         let damaged = |detail: String| Error::Output {
             path: path.clone(),
-            detail: format!("{detail}; delete {} to start over", self.folder.display()),
+            detail: format!("{detail}; delete {} to start over", folder.display()),
         };
         let standing = self.standing(&path).map_err(damaged)?;
         if let Some(what) = self.differs(&standing.identity) {
             return Err(damaged(format!("this checkpoint was made with another {what}")));
         }
+        if self.dumped.is_some() && !standing.dump {
+            let text = "the interrupted run was not asked for --dump-tensors, so the first tensors are gone; resume without it";
+            return Err(damaged(text.to_owned()));
+        }
         let tensors = read_all(&path).map_err(damaged)?;
         let frames = self.read_frames(standing.frame_values).map_err(damaged)?;
-        self.frame_values = standing.frame_values;
-        Ok(Some((standing, tensors, frames)))
+        if sum_of(&tensors) != standing.state_sum || checksum(0, &frames) != standing.frame_sum {
+            return Err(damaged("its numbers are not those that were saved".to_owned()));
+        }
+        (self.frame_values, self.frame_sum) = (standing.frame_values, standing.frame_sum);
+        let dumped = self.read_dump().map_err(damaged)?;
+        Ok(Some(Saved { standing, tensors, frames, dumped }))
+    }
+
+    fn read_dump(&mut self) -> Result<Tensors, String> {
+        let folder = self.dump();
+        let Some(names) = self.dumped.as_mut().filter(|_| folder.is_dir()) else { return Ok(Tensors::new()) };
+        let mut tensors = Tensors::new();
+        for entry in fs::read_dir(&folder).map_err(|e| e.to_string())? {
+            let path = entry.map_err(|e| e.to_string())?.path();
+            if path.extension().is_some_and(|e| e == "safetensors") {
+                tensors.extend(read_all(&path)?);
+            }
+        }
+        names.extend(tensors.keys().cloned());
+        Ok(tensors)
     }
 
     fn standing(&self, path: &Path) -> Result<Standing, String> {
@@ -167,6 +267,24 @@ impl Checkpoint {
     }
 }
 
+impl Drop for Checkpoint {
+    fn drop(&mut self) {
+        // A run that ended before its first safe point leaves nothing to go on from; without the lock the folder is not ours.
+        if self.lock.is_some() && !self.state().exists() {
+            let _ = fs::remove_dir_all(&self.folder);
+        }
+    }
+}
+
+/// FNV-1a over the bits of numbers, going on from an earlier sum: it finds damage, it does not stop forgers.
+fn checksum(sum: u64, values: &[f32]) -> u64 {
+    values.iter().fold(sum, |sum, v| (sum ^ u64::from(v.to_bits())).wrapping_mul(0x0100_0000_01b3))
+}
+
+fn sum_of(tensors: &Tensors) -> u64 {
+    tensors.values().fold(0, |sum, (_, values)| checksum(sum, values))
+}
+
 /// Sequential and pair give the same bits.
 fn same_numbers(a: &Knobs, b: &Knobs) -> bool {
     let batched = |k: &Knobs| k.cfg == loadline_core::Cfg::Batched;
@@ -177,7 +295,7 @@ fn read_all(path: &Path) -> Result<Tensors, String> {
     let index = WeightIndex::open_component(path).map_err(|e| e.to_string())?;
     let mut tensors = Tensors::new();
     for entry in &index.tensors {
-        let tensor = super::output::read_tensor(path, Some(&entry.name)).map_err(|e| e.to_string())?;
+        let tensor = read_tensor(path, Some(&entry.name)).map_err(|e| e.to_string())?;
         tensors.insert(entry.name.clone(), tensor);
     }
     Ok(tensors)

@@ -1,7 +1,7 @@
 //! One process, one device, any number of jobs.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use loadline_core::{Bytes, DType, Machine, Nanos, Request, Settings};
@@ -14,10 +14,11 @@ use loadline_nn::{CpuKernels, TensorsAt};
 use loadline_policy::Policy;
 use loadline_text::{Tokenizer, clean_prompt};
 
-use super::checkpoint::{Checkpoint, Identity, Tensors};
+use super::checkpoint::{Checkpoint, Identity, Saved, Tensors};
 use super::compute::{Pipeline, Running, device_error};
 use super::host::{Frames, RunHost, Table, table_segment};
 use super::output::{ResultSink, frames_tensor, read_tensor, write_tensors};
+use super::{preflight, suspect};
 use crate::planning::{Asked, Planned, Planner};
 use crate::{Error, Model};
 
@@ -88,6 +89,8 @@ pub enum Progress<'a> {
         /// Tasks in a pass.
         of: usize,
     },
+    /// There is no checkpoint to resume from; the run starts at the beginning.
+    NothingToResume(&'a Path),
     /// A stage has ended.
     StageEnded,
     /// The frames are being written.
@@ -110,6 +113,8 @@ pub struct StageMeasured {
 /// A run as measured.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Measured {
+    /// Whether an earlier process did the first part: then the stages hold only what ran since.
+    pub resumed: bool,
     /// The stages that ran.
     pub stages: Vec<StageMeasured>,
     /// The digest of everything that the engine did.
@@ -220,17 +225,41 @@ impl Session {
         stop: &AtomicBool,
         progress: &mut dyn FnMut(Progress<'_>),
     ) -> Result<Outcome, Error> {
+        preflight::check(spec)?;
+        let planned = self.plan(spec)?;
+        self.run_planned(spec, planned, stop, progress)
+    }
+
+    /// Makes one video with a plan that [`plan`](Self::plan) made for the same job. What the plan declares is the limit,
+    /// whether it is enough or not.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run); an operation that needs more than the plan declares is refused before it starts.
+    pub fn run_planned(
+        &mut self,
+        spec: &JobSpec,
+        planned: Planned,
+        stop: &AtomicBool,
+        progress: &mut dyn FnMut(Progress<'_>),
+    ) -> Result<Outcome, Error> {
         let (asked, ids) = self.counted(spec)?;
-        let planned = self.planner().plan(&asked)?;
         progress(Progress::Planned(&planned.plan.policy.name));
         self.prepare(spec, &asked, &planned, ids)?;
         let mut checkpoint = self.checkpoint(spec, &asked.request, &planned);
-        let start = if spec.resume { self.resume(&mut checkpoint)? } else { Start::default() };
+        let saved = checkpoint.open(spec.resume)?;
+        if spec.resume && saved.is_none() {
+            progress(Progress::NothingToResume(checkpoint.folder()));
+        }
+        let start = saved.map_or(Ok(Start::default()), |saved| self.restore(&checkpoint, saved))?;
         let device = &mut self.engine.device.inner.inner;
         device.set_budget(planned.budget.device - self.options.machine.device.fixed_overhead);
-        let mut watch = Watch { planned: &planned, checkpoint, stop, progress, measured: Vec::new(), start };
+        let mut watch =
+            Watch { planned: &planned, checkpoint, stop, progress, measured: Vec::new(), start, not_finite: None };
         let result = self.engine.realise(&planned.job, &planned.plan, start, &mut watch);
-        let Watch { checkpoint, mut measured, progress, .. } = watch;
+        let Watch { checkpoint, mut measured, progress, not_finite, .. } = watch;
+        if let Some(what) = not_finite {
+            return Err(suspect::not_finite(&self.folder, &what));
+        }
         let (trace, flow) = result?;
         if flow == Flow::Stop {
             return Err(Error::Interrupted(checkpoint.folder().to_owned()));
@@ -241,7 +270,8 @@ impl Session {
         progress(Progress::Writing);
         self.write_results(spec)?;
         checkpoint.remove();
-        let measured = Measured { stages: measured, digest: self.engine.device.digest() };
+        let measured =
+            Measured { stages: measured, digest: self.engine.device.digest(), resumed: start != Start::default() };
         Ok(Outcome { planned, measured, trace })
     }
 
@@ -271,7 +301,7 @@ impl Session {
             self.sources_for = Some(storage_only);
         }
         let latents = match &spec.latents {
-            Some((path, name)) => Some(read_tensor(path, name.as_deref())?),
+            Some((path, name)) => Some(given_latents(path, name.as_deref(), &recipe.latents)?),
             None => None,
         };
         let host = RunHost {
@@ -337,27 +367,25 @@ impl Session {
             sampling: format!("{:?}", spec.asked.sampling),
             latents,
         };
-        Checkpoint::beside(spec.output.path(), identity, planned.plan.hash().to_string())
+        Checkpoint::beside(spec.output.path(), identity, planned.plan.hash().to_string(), spec.dump.is_some())
     }
 
-    /// Brings the state of a checkpoint back; a run without one starts at the beginning.
-    fn resume(&mut self, checkpoint: &mut Checkpoint) -> Result<Start, Error> {
-        let Some((standing, mut tensors, frames)) = checkpoint.load()? else { return Ok(Start::default()) };
+    /// Brings the state of a checkpoint back.
+    fn restore(&mut self, checkpoint: &Checkpoint, mut saved: Saved) -> Result<Start, Error> {
         let pipeline = &mut self.engine.device.inner.inner.inner.compute;
         let Some(job) = &mut pipeline.job else { return Ok(Start::default()) };
-        let restored = job.program.restore(&mut pipeline.ops, &mut |name| tensors.remove(name));
+        let restored = job.program.restore(&mut pipeline.ops, &mut |name| saved.tensors.remove(name));
         restored.map_err(|e| Error::output(checkpoint.folder(), &e))?;
-        replay_frames(&mut job.host.frames, &frames);
-        Ok(Start { stage: standing.stage, pass: standing.pass })
+        replay_frames(&mut job.host.frames, &saved.frames);
+        job.host.dumped = saved.dumped;
+        Ok(Start { stage: saved.standing.stage, pass: saved.standing.pass })
     }
 
     fn write_results(&mut self, spec: &JobSpec) -> Result<(), Error> {
         let Some(mut job) = self.engine.device.inner.inner.inner.compute.job.take() else { return Ok(()) };
         let video = job.host.frames.finish();
         if video.values.iter().any(|v| !v.is_finite()) {
-            return Err(Error::Model(
-                "the frames are not finite numbers: the weights hold NaN or infinity, or do not belong together".into(),
-            ));
+            return Err(suspect::not_finite(&self.folder, "the frames"));
         }
         spec.output.write(&video, FPS)?;
         if let Some(path) = &spec.dump {
@@ -366,6 +394,19 @@ impl Session {
         }
         Ok(())
     }
+}
+
+/// Latents from a file, which must have the request's shape.
+fn given_latents(path: &Path, name: Option<&str>, shape: &[usize]) -> Result<(Vec<usize>, Vec<f32>), Error> {
+    let (given, values) = read_tensor(path, name)?;
+    if given.iter().filter(|d| **d != 1).eq(shape.iter().filter(|d| **d != 1)) {
+        return Ok((given, values));
+    }
+    let file = path.display();
+    let text = format!(
+        "--latents {file}: the tensor has shape {given:?}, this request needs {shape:?}; change --size or --frames"
+    );
+    Err(Error::Request(text))
 }
 
 /// Frames come with their shape in front of each chunk.
@@ -402,6 +443,8 @@ struct Watch<'a> {
     progress: &'a mut dyn FnMut(Progress<'_>),
     measured: Vec<StageMeasured>,
     start: Start,
+    /// What held NaN or infinity, if anything did.
+    not_finite: Option<String>,
 }
 
 impl Observer<Real> for Watch<'_> {
@@ -447,7 +490,12 @@ impl Watch<'_> {
             tensors.insert(name.to_owned(), (shape.to_vec(), values.to_vec()));
         };
         job.program.save(&mut pipeline.ops, &mut sink).map_err(device_error)?;
+        if let Some(name) = tensors.iter().find(|(_, (_, v))| v.iter().any(|v| !v.is_finite())).map(|(name, _)| name) {
+            self.not_finite = Some(format!("the numbers of '{name}'"));
+            return Err(DeviceError::Compute(format!("'{name}' is not finite")));
+        }
         let fresh = std::mem::take(&mut job.host.frames.fresh);
+        self.checkpoint.keep(&job.host.dumped).map_err(|e| DeviceError::Output(e.to_string()))?;
         self.checkpoint.save(stage, pass, &tensors, &fresh).map_err(|e| DeviceError::Output(e.to_string()))
     }
 }

@@ -142,6 +142,11 @@ fn folder_name(path: &Path) -> String {
 }
 
 fn read_json(path: &Path) -> Result<Value, SpecError> {
+    // A device or a pipe in a config's place would be read until memory ends.
+    if path.exists() && !path.is_file() {
+        let source = std::io::Error::other("this is no ordinary file");
+        return Err(SpecError::Io { path: path.to_owned(), source });
+    }
     let text = std::fs::read_to_string(path).map_err(|source| SpecError::Io { path: path.to_owned(), source })?;
     serde_json::from_str(&text).map_err(|source| SpecError::Json { path: path.to_owned(), source })
 }

@@ -216,7 +216,7 @@ impl Oracle for Simulator<'_> {
         let (stages, stalls) = walks.unzip();
         let forecast = Forecast {
             stages,
-            host: check::host_reservations(plan, &job),
+            host: check::host_reservations(plan, &job, self.machine),
             disk_read: Bytes(0),
             provenance: Provenance::Datasheet,
         };

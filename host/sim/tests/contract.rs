@@ -1,0 +1,97 @@
+//! The suite that every device passes, for the simulated one, bare and under each decorator.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::{job, machine, rolling};
+use loadline_core::{Bytes, Estimate, Tier};
+use loadline_engine::{
+    Audited, Budgeted, Device, DeviceError, Engine, EngineError, Fault, Faulty, Metered, Silent, Start, contract,
+};
+use loadline_sim::{SimDevice, Times};
+
+const FIXTURE: contract::Fixture = contract::Fixture { bytes: Bytes(100), activations: Bytes(50) };
+
+/// Both kinds of machine, with and without full host masters.
+fn check<D: Device>(around: impl Fn(SimDevice<'static>) -> D) {
+    for unified in [false, true] {
+        for warm in [false, true] {
+            let times = Times::new(&job(&[(100, 10), (100, 10)], 1), &machine(4, unified), Estimate::Median).unwrap();
+            // A leak of two hundred bytes lets the device outlive this function's frame.
+            let times: &'static Times = Box::leak(Box::new(times));
+            let mut device = around(SimDevice::new(times, 2, warm, true));
+            let result = contract::run(&mut device, FIXTURE);
+            assert_eq!(result, Ok(()), "unified {unified}, warm {warm}");
+        }
+    }
+}
+
+#[test]
+fn the_simulated_device_keeps_the_contract() {
+    check(|sim| sim);
+}
+
+#[test]
+fn decorators_keep_the_contract() {
+    check(Metered::new);
+    check(Audited::new);
+    check(|sim| Budgeted::new(sim, Bytes(250), 1));
+    check(|sim| Faulty::new(sim, Fault::Task(99)));
+    check(|sim| Audited::new(Metered::new(Budgeted::new(sim, Bytes(512), 64))));
+}
+
+#[test]
+fn a_budget_refuses_before_anything_happens() {
+    let times = Times::new(&job(&[(100, 10)], 1), &machine(4, false), Estimate::Median).unwrap();
+    // Two slots of 100, each counted as 128, do not fit beside each other.
+    let mut device = Metered::new(Budgeted::new(SimDevice::new(&times, 1, false, true), Bytes(255), 64));
+    let broken = contract::run(&mut device, FIXTURE).unwrap_err();
+    assert!(broken.contains("budget exceeded: a slot would take 128 B beside 128 B"), "{broken}");
+    assert_eq!(device.usage().peak, Bytes(100));
+}
+
+#[test]
+fn what_is_counted_is_what_was_asked_for() {
+    let (job, machine) = (job(&[(100, 10), (90, 10), (80, 10)], 4), machine(4, false));
+    let plan = rolling(&job, &[false, true, false], 1, Tier::Host);
+    let times = Times::new(&job, &machine, Estimate::Median).unwrap();
+    let device = Metered::new(SimDevice::new(&times, 3, false, true));
+    let mut engine = Engine::new(device, true);
+    let (trace, _) = engine.realise(&job, &plan, Start::default(), &mut Silent).unwrap();
+    let usage = engine.device.usage();
+    // Two blocks take turns in one slot: 8 loads of theirs, 1 of the resident.
+    assert_eq!((usage.loads, usage.tasks), (9, 12));
+    assert_eq!((usage.peak, usage.in_use), (Bytes(200), Bytes::ZERO));
+    assert_eq!((trace.stages[0].loads.len(), trace.stages[0].tasks.len()), (9, 12));
+}
+
+/// A fault strikes at the call that was asked for, is named, and leaves nothing behind.
+#[test]
+fn faults_strike_as_asked() {
+    let check = |fault: Fault, expected: &str, tasks: u64| {
+        let (job, machine) = (job(&[(100, 10), (90, 10), (80, 10)], 4), machine(4, false));
+        let plan = rolling(&job, &[false, true, false], 1, Tier::Host);
+        let times = Times::new(&job, &machine, Estimate::Median).unwrap();
+        let device = Metered::new(Faulty::new(Metered::new(SimDevice::new(&times, 3, false, true)), fault));
+        let mut engine = Engine::new(device, false);
+        let error = engine.realise(&job, &plan, Start::default(), &mut Silent).unwrap_err();
+        assert!(matches!(&error, EngineError::Device { stage, .. } if stage == "denoise"), "{fault:?}");
+        assert!(error.to_string().contains(expected), "{fault:?}: {error}");
+        assert_eq!(engine.device.inner.inner.usage().tasks, tasks, "{fault:?}");
+        assert_eq!(engine.device.usage().in_use, Bytes::ZERO, "{fault:?} leaves memory behind");
+        // It strikes once: the same engine then runs the same plan.
+        assert!(engine.realise(&job, &plan, Start::default(), &mut Silent).is_ok(), "{fault:?} strikes twice");
+    };
+    check(Fault::Allocation(1), "out of device memory: 100 B", 0);
+    check(Fault::Load(0), "block 0: a read failed on purpose", 0);
+    check(Fault::Load(2), "block 2: a read failed on purpose", 1);
+    check(Fault::Task(7), "a task failed on purpose", 7);
+}
+
+#[test]
+fn a_fault_is_of_the_kind_that_the_caller_acts_on() {
+    let times = Times::new(&job(&[(100, 10)], 1), &machine(4, false), Estimate::Median).unwrap();
+    let mut device = Faulty::new(SimDevice::new(&times, 1, false, true), Fault::Allocation(0));
+    let error = device.allocate(Bytes(100)).unwrap_err();
+    assert!(matches!(error, DeviceError::OutOfDeviceMemory { requested: Bytes(100) }), "{error}");
+}
