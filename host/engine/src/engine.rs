@@ -182,11 +182,13 @@ impl<D: Device> StageRun<'_, D> {
     fn whole(&mut self, observer: &mut dyn Observer<D>) -> Result<Flow, DeviceError> {
         self.trace.start = self.engine.device.now();
         self.trace.end = self.trace.start;
+        // Bookkeeping is allocated before the stage begins: from then on allocations are the device's.
+        let total = self.stage.pass_count();
+        let order: Vec<usize> = self.stage.run_order().skip(self.first as usize).collect();
+        self.expect_spans(order.len());
         self.engine.device.set_aside(self.stage_plan.activations)?;
         self.open_slots()?;
         self.prologue()?;
-        let total = self.stage.pass_count();
-        let order: Vec<usize> = self.stage.run_order().skip(self.first as usize).collect();
         for (nth, template) in order.into_iter().enumerate() {
             self.pass(nth as u64, total - self.first, template, observer)?;
             let pass = self.first + nth as u64;
@@ -197,6 +199,15 @@ impl<D: Device> StageRun<'_, D> {
             }
         }
         Ok(Flow::Continue)
+    }
+
+    fn expect_spans(&mut self, passes: usize) {
+        if self.engine.record {
+            let cycles = passes.div_ceil(self.stage_plan.cycle_passes.max(1) as usize);
+            let loads = self.stage_plan.prologue.len() + cycles * self.stage_plan.cycle.len();
+            self.trace.tasks.reserve_exact(passes * self.stage.tasks_per_pass());
+            self.trace.loads.reserve_exact(loads);
+        }
     }
 
     fn open_slots(&mut self) -> Result<(), DeviceError> {

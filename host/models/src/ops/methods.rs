@@ -161,7 +161,7 @@ impl<B: Backend> Ops<B> {
     /// # Errors
     /// If the budget is exceeded.
     pub fn rms_norm(&mut self, x: &T<B>, w: &W<B>, eps: f32) -> Out<B> {
-        self.produce("rms-norm", pointwise(x, 2, 4), x.shape.clone(), x.dtype, Call::RmsNorm { x, w, eps })
+        self.produce("rms-norm", row_norm(x), x.shape.clone(), x.dtype, Call::RmsNorm { x, w, eps })
     }
 
     /// Root-mean-square norm in place.
@@ -169,7 +169,7 @@ impl<B: Backend> Ops<B> {
     /// # Errors
     /// If the backend fails.
     pub fn rms_norm_assign(&mut self, x: T<B>, w: &W<B>, eps: f32) -> Out<B> {
-        let op = pointwise(&x, 2, 4);
+        let op = row_norm(&x);
         self.spend("rms-norm", op, Call::RmsNormAssign { x: unique(&x), w, eps })?;
         Ok(x)
     }
