@@ -4,7 +4,7 @@ use std::fmt::Arguments;
 use std::io::{ErrorKind, Write};
 
 /// Prints a line. A reader that has gone wants nothing more; a full disk behind `>` is an error that ends the program.
-pub fn line(text: Arguments<'_>) {
+pub(crate) fn line(text: Arguments<'_>) {
     let mut out = std::io::stdout().lock();
     match out.write_fmt(format_args!("{text}\n")).and_then(|()| out.flush()) {
         Ok(()) => {}

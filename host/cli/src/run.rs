@@ -43,7 +43,7 @@ pub(crate) fn one(session: &mut Session, spec: &JobSpec, stop: &AtomicBool) -> R
 }
 
 /// A refusal is a result too: scripts read its certificate from standard output.
-pub fn refuse(error: &Error, json: bool) {
+pub(crate) fn refuse(error: &Error, json: bool) {
     if let (Error::NeverFits(certificate), true) = (error, json) {
         print_json(&loadline::refusal_json(certificate));
     }

@@ -1,6 +1,7 @@
 //! The figures that this project holds itself to, measured here and now.
 //!
-//! `cargo run --release -p loadline --example bars` prints planning times and, with `-- engine`, how close the engine comes
+//! `cargo run --release -p loadline --example bars` prints planning times and, with `-- engine`, how close the
+//! engine comes
 //! to the period that a plan's own schedule implies, on a transformer of the 1.3B shape with 8 blocks at 1,560 tokens
 //! (800 MB of random weights in the system's temporary folder, a few minutes).
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::disallowed_methods)]

@@ -8,6 +8,7 @@ mod output;
 mod preflight;
 mod session;
 mod suspect;
+mod watch;
 
 pub use output::ResultSink;
 pub use preflight::check_writable;

@@ -100,7 +100,8 @@ impl Checkpoint {
         self.folder.join("dump")
     }
 
-    /// Takes the folder for this run. A run that starts over removes what an earlier one left; one that goes on reads it.
+    /// Takes the folder for this run. A run that starts over removes what an earlier one left; one that goes on
+    /// reads it.
     ///
     /// # Errors
     /// If another run has it, it cannot be written, or what it holds is damaged or belongs to another run.
@@ -269,7 +270,8 @@ impl Checkpoint {
 
 impl Drop for Checkpoint {
     fn drop(&mut self) {
-        // A run that ended before its first safe point leaves nothing to go on from; without the lock the folder is not ours.
+        // A run that ended before its first safe point leaves nothing to go on from; without the lock the folder is
+        // not ours.
         if self.lock.is_some() && !self.state().exists() {
             let _ = fs::remove_dir_all(&self.folder);
         }

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use loadline_core::{Bytes, DType, Machine, Nanos, Request, Settings};
-use loadline_device::{BlockSource, CpuDevice, Segment, WeightFiles, memory};
-use loadline_engine::{Audited, Budgeted, DeviceError, Engine, Flow, Metered, Observer, StageTrace, Start, Trace};
+use loadline_device::{BlockSource, CpuDevice, Segment, WeightFiles};
+use loadline_engine::{Audited, Budgeted, DeviceError, Engine, Flow, Metered, Start, Trace};
 use loadline_models::spec::Folder;
 use loadline_models::weights::FileDtype;
 use loadline_models::{pipeline::WanProgram, spec};
@@ -14,16 +14,17 @@ use loadline_nn::{CpuKernels, TensorsAt};
 use loadline_policy::Policy;
 use loadline_text::{Tokenizer, clean_prompt};
 
-use super::checkpoint::{Checkpoint, Identity, Saved, Tensors};
-use super::compute::{Pipeline, Running, device_error};
+use super::checkpoint::{Checkpoint, Identity, Saved};
+use super::compute::{Pipeline, Running};
 use super::host::{Frames, RunHost, Table, table_segment};
 use super::output::{ResultSink, frames_tensor, read_tensor, write_tensors};
+use super::watch::Watch;
 use super::{preflight, suspect};
 use crate::planning::{Asked, Planned, Planner};
 use crate::{Error, Model};
 
 /// The real stack. Its twin is `planning::forecasting::Simulated`.
-type Real = Audited<Metered<Budgeted<CpuDevice<Pipeline>>>>;
+pub(super) type Real = Audited<Metered<Budgeted<CpuDevice<Pipeline>>>>;
 
 /// Tokens that Wan's text encoder takes at most.
 const TOKENS: usize = 512;
@@ -230,7 +231,8 @@ impl Session {
         self.run_planned(spec, planned, stop, progress)
     }
 
-    /// Makes one video with a plan that [`plan`](Self::plan) made for the same job. What the plan declares is the limit,
+    /// Makes one video with a plan that [`plan`](Self::plan) made for the same job. What the plan declares is the
+    /// limit,
     /// whether it is enough or not.
     ///
     /// # Errors
@@ -432,71 +434,6 @@ pub(super) fn element_type(dtype: FileDtype) -> Option<DType> {
         FileDtype::F16 => Some(DType::F16),
         FileDtype::BF16 => Some(DType::Bf16),
         _ => None,
-    }
-}
-
-/// Watches a run: measures, saves, stops.
-struct Watch<'a> {
-    planned: &'a Planned,
-    checkpoint: Checkpoint,
-    stop: &'a AtomicBool,
-    progress: &'a mut dyn FnMut(Progress<'_>),
-    measured: Vec<StageMeasured>,
-    start: Start,
-    /// What held NaN or infinity, if anything did.
-    not_finite: Option<String>,
-}
-
-impl Observer<Real> for Watch<'_> {
-    fn stage_starts(&mut self, device: &mut Real, stage: usize) {
-        memory::reset_peak(memory::Domain::Device);
-        if let Some(job) = &mut device.inner.inner.inner.compute.job {
-            job.host.frames.keep_fresh = true;
-        }
-        let stage_plan = &self.planned.job.stages[stage];
-        let first = if stage == self.start.stage { self.start.pass } else { 0 };
-        (self.progress)(Progress::StageStarts { stage: &stage_plan.name, passes: stage_plan.pass_count(), first });
-    }
-
-    fn task_ended(&mut self, _: &mut Real, at: loadline_engine::At) {
-        let of = self.planned.job.stages[at.stage].tasks_per_pass();
-        (self.progress)(Progress::Task { pass: at.pass, task: at.task, of });
-    }
-
-    fn safe_point(&mut self, device: &mut Real, stage: usize, pass: u64) -> Result<Flow, DeviceError> {
-        let stages = &self.planned.job.stages;
-        let last = pass + 1 == stages[stage].pass_count();
-        let (stage, pass) = if last { (stage + 1, 0) } else { (stage, pass + 1) };
-        if stage < stages.len() {
-            memory::within(memory::Domain::Host, || self.save(device, stage, pass))?;
-        }
-        Ok(if self.stop.load(Ordering::Relaxed) { Flow::Stop } else { Flow::Continue })
-    }
-
-    fn stage_ended(&mut self, _: &mut Real, trace: &StageTrace) {
-        let name = self.planned.job.stages[trace.stage as usize].name.clone();
-        let device_peak = memory::peak(memory::Domain::Device);
-        self.measured.push(StageMeasured { name, time: trace.length(), device_peak, stall: trace.stall });
-        (self.progress)(Progress::StageEnded);
-    }
-}
-
-impl Watch<'_> {
-    fn save(&mut self, device: &mut Real, stage: usize, pass: u64) -> Result<(), DeviceError> {
-        let pipeline = &mut device.inner.inner.inner.compute;
-        let Some(job) = &mut pipeline.job else { return Ok(()) };
-        let mut tensors = Tensors::new();
-        let mut sink = |name: &str, shape: &[usize], values: &[f32]| {
-            tensors.insert(name.to_owned(), (shape.to_vec(), values.to_vec()));
-        };
-        job.program.save(&mut pipeline.ops, &mut sink).map_err(device_error)?;
-        if let Some(name) = tensors.iter().find(|(_, (_, v))| v.iter().any(|v| !v.is_finite())).map(|(name, _)| name) {
-            self.not_finite = Some(format!("the numbers of '{name}'"));
-            return Err(DeviceError::Compute(format!("'{name}' is not finite")));
-        }
-        let fresh = std::mem::take(&mut job.host.frames.fresh);
-        self.checkpoint.keep(&job.host.dumped).map_err(|e| DeviceError::Output(e.to_string()))?;
-        self.checkpoint.save(stage, pass, &tensors, &fresh).map_err(|e| DeviceError::Output(e.to_string()))
     }
 }
 

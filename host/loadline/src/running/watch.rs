@@ -1,0 +1,76 @@
+//! Who watches a run: it measures memory, saves checkpoints and stops at safe points.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use loadline_device::memory;
+use loadline_engine::{DeviceError, Flow, Observer, StageTrace, Start};
+
+use super::checkpoint::{Checkpoint, Tensors};
+use super::compute::device_error;
+use super::session::{Progress, Real, StageMeasured};
+use crate::planning::Planned;
+
+/// Watches a run: measures, saves, stops.
+pub(super) struct Watch<'a> {
+    pub(super) planned: &'a Planned,
+    pub(super) checkpoint: Checkpoint,
+    pub(super) stop: &'a AtomicBool,
+    pub(super) progress: &'a mut dyn FnMut(Progress<'_>),
+    pub(super) measured: Vec<StageMeasured>,
+    pub(super) start: Start,
+    /// What held NaN or infinity, if anything did.
+    pub(super) not_finite: Option<String>,
+}
+
+impl Observer<Real> for Watch<'_> {
+    fn stage_starts(&mut self, device: &mut Real, stage: usize) {
+        memory::reset_peak(memory::Domain::Device);
+        if let Some(job) = &mut device.inner.inner.inner.compute.job {
+            job.host.frames.keep_fresh = true;
+        }
+        let stage_plan = &self.planned.job.stages[stage];
+        let first = if stage == self.start.stage { self.start.pass } else { 0 };
+        (self.progress)(Progress::StageStarts { stage: &stage_plan.name, passes: stage_plan.pass_count(), first });
+    }
+
+    fn task_ended(&mut self, _: &mut Real, at: loadline_engine::At) {
+        let of = self.planned.job.stages[at.stage].tasks_per_pass();
+        (self.progress)(Progress::Task { pass: at.pass, task: at.task, of });
+    }
+
+    fn safe_point(&mut self, device: &mut Real, stage: usize, pass: u64) -> Result<Flow, DeviceError> {
+        let stages = &self.planned.job.stages;
+        let last = pass + 1 == stages[stage].pass_count();
+        let (stage, pass) = if last { (stage + 1, 0) } else { (stage, pass + 1) };
+        if stage < stages.len() {
+            memory::within(memory::Domain::Host, || self.save(device, stage, pass))?;
+        }
+        Ok(if self.stop.load(Ordering::Relaxed) { Flow::Stop } else { Flow::Continue })
+    }
+
+    fn stage_ended(&mut self, _: &mut Real, trace: &StageTrace) {
+        let name = self.planned.job.stages[trace.stage as usize].name.clone();
+        let device_peak = memory::peak(memory::Domain::Device);
+        self.measured.push(StageMeasured { name, time: trace.length(), device_peak, stall: trace.stall });
+        (self.progress)(Progress::StageEnded);
+    }
+}
+
+impl Watch<'_> {
+    fn save(&mut self, device: &mut Real, stage: usize, pass: u64) -> Result<(), DeviceError> {
+        let pipeline = &mut device.inner.inner.inner.compute;
+        let Some(job) = &mut pipeline.job else { return Ok(()) };
+        let mut tensors = Tensors::new();
+        let mut sink = |name: &str, shape: &[usize], values: &[f32]| {
+            tensors.insert(name.to_owned(), (shape.to_vec(), values.to_vec()));
+        };
+        job.program.save(&mut pipeline.ops, &mut sink).map_err(device_error)?;
+        if let Some(name) = tensors.iter().find(|(_, (_, v))| v.iter().any(|v| !v.is_finite())).map(|(name, _)| name) {
+            self.not_finite = Some(format!("the numbers of '{name}'"));
+            return Err(DeviceError::Compute(format!("'{name}' is not finite")));
+        }
+        let fresh = std::mem::take(&mut job.host.frames.fresh);
+        self.checkpoint.keep(&job.host.dumped).map_err(|e| DeviceError::Output(e.to_string()))?;
+        self.checkpoint.save(stage, pass, &tensors, &fresh).map_err(|e| DeviceError::Output(e.to_string()))
+    }
+}
