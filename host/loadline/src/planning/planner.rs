@@ -230,6 +230,9 @@ impl Planner<'_> {
 
     fn accept(&self, job: Job, plan: Plan, budget: Budget, fuel: u64) -> Result<Planned, Error> {
         let findings = check(&plan, &job, self.machine, &budget);
+        if let Some(finding) = findings.iter().find(|f| matches!(f, Finding::HostBudget { .. })) {
+            return Err(Error::NeverFits(Box::new(host_certificate(finding, &job, budget))));
+        }
         if has_errors(&findings) {
             let finding = findings.iter().map(ToString::to_string).next().unwrap_or_default();
             return Err(Error::BadPlan { policy: self.policy.id().name.clone(), finding });
@@ -315,4 +318,16 @@ fn culprit(job: &Job, stage: &loadline_core::Stage) -> String {
     let block = job.largest_block(stage);
     let Some(task) = stage.peak_task() else { return format!("the largest block ({block})") };
     format!("the activations of task '{}' ({}) beside the largest block ({block})", task.name, task.memory.peak)
+}
+
+/// No device budget helps where the host is too small: frames and what disk reads pass through stay there.
+fn host_certificate(finding: &Finding, job: &Job, budget: Budget) -> Certificate {
+    Certificate {
+        reason: format!("{finding}; raise --ram, or ask for fewer frames or a smaller size"),
+        budget_bytes: budget.device,
+        min_budget_bytes: None,
+        stage: "host".to_owned(),
+        tensor: format!("the output frames ({}) beside the largest block", job.frames_host),
+        nearest_request: None,
+    }
 }
