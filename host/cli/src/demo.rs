@@ -36,7 +36,7 @@ const TINY: [(&str, &[u8]); 15] = tiny![
 ];
 
 pub(crate) fn run(args: &DemoArgs) -> Result<(), Error> {
-    say!("1. A forecast for a card that is not here: Wan 2.1 14B (28 GB of weights) on a 12 GB card\n");
+    say!("1. A forecast for a card that is not here: Wan 2.1 14B (37 GiB of weights) on a 12 GB card\n");
     say!("$ loadline plan wan2.1-t2v-14b --gpu rtx-3060-12gb --vram 10GiB\n");
     forecast()?;
     say!("\n2. A run on this machine: a tiny Wan model with random weights, streamed through a budget of 6 MiB\n");
@@ -44,7 +44,10 @@ pub(crate) fn run(args: &DemoArgs) -> Result<(), Error> {
         tempfile::tempdir().map_err(|e| Error::Output { path: PathBuf::from("demo"), detail: e.to_string() })?;
     unpack(folder.path())?;
     make(folder.path(), &args.output)?;
-    say!("\nThe weights are random, so the video is colourful noise; every byte of it is real. Next:");
+    say!(
+        "\nThe weights are random, so the video is colourful noise; every byte of it is real. Memory is forecast to the byte; \
+         the times of a model this tiny are those of waking threads, which the CPU profile does not know. Next:"
+    );
     say!("  loadline model list");
     say!("  loadline plan wan2.1-t2v-1.3b --gpu rtx-4090 --frames 81");
     say!("  loadline run YOUR_MODEL_FOLDER --prompt \"...\" --vram 4GiB -o out.mp4");
@@ -64,8 +67,14 @@ fn forecast() -> Result<(), Error> {
         ram: None,
         used_by_others: Bytes::ZERO,
     };
-    let planner =
-        Planner { model: &model, machine: &machine, policy: &policy, settings: &settings, loaded: &[], upcoming: &[] };
+    let planner = Planner {
+        model: &model,
+        machine: &machine,
+        policy: &policy,
+        settings: &settings,
+        loaded: &[],
+        more_to_come: false,
+    };
     show::plan(&planner.plan(&asked)?, &machine);
     Ok(())
 }
@@ -106,6 +115,7 @@ fn make(folder: &Path, output: &Path) -> Result<(), Error> {
         output: ResultSink::from_path(output)?,
         dump: None,
         resume: false,
+        more_to_come: false,
     };
     let options = SessionOptions { model, policy, settings, machine: machine.clone(), record: false };
     let mut session = Session::new(options)?;

@@ -35,7 +35,8 @@ pub(crate) fn run(
     }
     for (n, spec) in jobs.iter().enumerate() {
         eprintln!("job {} of {count}: {}", n + 1, spec.output.path().display());
-        let outcome = run::one(session, spec, stop).inspect_err(|e| run::refuse(e, json))?;
+        let spec = JobSpec { more_to_come: n + 1 < count, ..spec.clone() };
+        let outcome = run::one(session, &spec, stop).inspect_err(|e| run::refuse(e, json))?;
         run::report(&outcome, machine, json, &spec.output);
     }
     Ok(())

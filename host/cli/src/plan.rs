@@ -16,8 +16,14 @@ pub(crate) fn run(args: &PlanArgs) -> Result<(), Error> {
     let policy = policies::load(&args.request.policy)?;
     let settings = setup::settings(&args.request, &policy)?;
     let asked = setup::asked(&args.request, &model, args.used_by_others)?;
-    let planner =
-        Planner { model: &model, machine: &machine, policy: &policy, settings: &settings, loaded: &[], upcoming: &[] };
+    let planner = Planner {
+        model: &model,
+        machine: &machine,
+        policy: &policy,
+        settings: &settings,
+        loaded: &[],
+        more_to_come: false,
+    };
     let planned = match planner.plan(&asked) {
         Ok(planned) => planned,
         Err(Error::NeverFits(certificate)) => {

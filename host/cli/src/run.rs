@@ -52,7 +52,8 @@ pub(crate) fn refuse(error: &Error, json: bool) {
 /// Says what was made and how the forecast did.
 pub(crate) fn report(outcome: &Outcome, machine: &loadline::core::Machine, json: bool, output: &ResultSink) {
     if json {
-        print_json(&run_json(&outcome.planned, machine, &outcome.measured));
+        // One line, so that many jobs make a file of JSON lines.
+        say!("{}", run_json(&outcome.planned, machine, &outcome.measured));
         return;
     }
     show::run(&outcome.planned, &outcome.measured);
@@ -73,6 +74,7 @@ fn spec(args: &RunArgs, model: &Model) -> Result<JobSpec, Error> {
         output: ResultSink::from_path(&args.output)?,
         dump: args.dump_tensors.clone(),
         resume: args.resume,
+        more_to_come: false,
     })
 }
 

@@ -65,7 +65,7 @@ fn planning() {
             policy: &policy,
             settings: &settings,
             loaded: &[],
-            upcoming: &[],
+            more_to_come: false,
         };
         let plan = best(10, || planner.plan(&asked).unwrap());
         println!(

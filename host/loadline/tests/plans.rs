@@ -26,7 +26,7 @@ fn asked(model: &Model, vram: Option<Bytes>) -> Asked {
 fn plan(model: &Model, machine: &Machine, policy: &str, asked: &Asked) -> Result<Planned, Error> {
     let policy = policies::load(policy).unwrap();
     let settings = policies::settings(&policy, &[]).unwrap();
-    Planner { model, machine, policy: &policy, settings: &settings, loaded: &[], upcoming: &[] }.plan(asked)
+    Planner { model, machine, policy: &policy, settings: &settings, loaded: &[], more_to_come: false }.plan(asked)
 }
 
 fn card(name: &str) -> Machine {

@@ -79,8 +79,8 @@ pub struct Planner<'a> {
     pub settings: &'a Settings,
     /// Blocks that are loaded.
     pub loaded: &'a [LoadedBlock],
-    /// Blocks that jobs to come will use.
-    pub upcoming: &'a [BlockId],
+    /// Whether another job for the same model follows, whose blocks are worth keeping.
+    pub more_to_come: bool,
 }
 
 impl Planner<'_> {
@@ -199,6 +199,8 @@ impl Planner<'_> {
         let knobs = self.knobs(asked, tile);
         let job = self.model.lower(&asked.request, &knobs, &asked.sampling, Arc::clone(&kernels))?;
         let mut oracle = Simulator::new(self.model, self.machine, budget, &asked.sampling, kernels, &job)?;
+        let all = (0..job.blocks.len() as u32).map(BlockId);
+        let upcoming: Vec<BlockId> = all.filter(|_| self.more_to_come).collect();
         let situation = Situation {
             cause: Cause::Start,
             job: &job,
@@ -209,7 +211,7 @@ impl Planner<'_> {
             may_change_cfg: asked.knobs.cfg.is_none() && asked.request.guided(),
             observed_device: Bytes::ZERO,
             loaded: self.loaded,
-            upcoming: self.upcoming,
+            upcoming: &upcoming,
             memo: &[],
         };
         let decided = match self.policy.decide(&situation, &mut oracle) {

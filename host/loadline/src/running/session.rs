@@ -65,6 +65,8 @@ pub struct JobSpec {
     pub dump: Option<PathBuf>,
     /// Whether to go on from a checkpoint.
     pub resume: bool,
+    /// Whether another job follows in this session, for which a policy may keep what both use.
+    pub more_to_come: bool,
 }
 
 /// What a run tells while it runs.
@@ -185,17 +187,17 @@ impl Session {
     /// If nothing fits, or something is wrong with the request.
     pub fn plan(&self, spec: &JobSpec) -> Result<Planned, Error> {
         let (asked, _) = self.counted(spec)?;
-        self.planner().plan(&asked)
+        self.planner(spec).plan(&asked)
     }
 
-    fn planner(&self) -> Planner<'_> {
+    fn planner(&self, spec: &JobSpec) -> Planner<'_> {
         Planner {
             model: &self.options.model,
             machine: &self.options.machine,
             policy: &self.options.policy,
             settings: &self.options.settings,
             loaded: &[],
-            upcoming: &[],
+            more_to_come: spec.more_to_come,
         }
     }
 

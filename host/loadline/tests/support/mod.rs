@@ -59,6 +59,7 @@ pub fn golden_job(dir: &Path, vram: Option<Bytes>) -> JobSpec {
         output: ResultSink::Video(dir.join("out.mp4")),
         dump: Some(dir.join("dump.safetensors")),
         resume: false,
+        more_to_come: false,
     }
 }
 

@@ -259,6 +259,9 @@ fn walk(job: &Job, stage: &Stage, plan: &StagePlan, homes: &[Tier], machine: &Ma
         }
     }
     let memory: Bytes = plan.slots.iter().map(|s| s.bytes).sum();
+    // This walk reads no files of blocks that live in host memory, so its bound must not either.
+    let read = Curve::flat(0.0, Quantiles::exactly(1e15));
+    let machine = &Machine { disk: DiskSpec { read }, ..machine.clone() };
     let forecast = StageForecast {
         name: stage.name.clone(),
         cold: Nanos(now),
