@@ -12,6 +12,8 @@ pub struct Certificate {
     pub reason: String,
     /// The budget that was given.
     pub budget_bytes: Bytes,
+    /// What the device has.
+    pub device_bytes: Bytes,
     /// The smallest budget with which the same command makes a plan; absent if none was found.
     pub min_budget_bytes: Option<Bytes>,
     /// The stage that needs the most.
@@ -28,6 +30,13 @@ impl fmt::Display for Certificate {
         writeln!(f, "  budget    {}", self.budget_bytes)?;
         writeln!(f, "  breaks it {} in stage '{}'", self.tensor, self.stage)?;
         match self.min_budget_bytes {
+            Some(least) if least > self.device_bytes => {
+                writeln!(
+                    f,
+                    "  smallest budget that works: {least}, more than this device has ({})",
+                    self.device_bytes
+                )?;
+            }
             Some(least) => writeln!(f, "  smallest budget that works: --vram {}", exact(least))?,
             None => writeln!(f, "  no budget of this device works with these settings")?,
         }

@@ -233,7 +233,7 @@ impl Planner<'_> {
     fn accept(&self, job: Job, plan: Plan, budget: Budget, fuel: u64) -> Result<Planned, Error> {
         let findings = check(&plan, &job, self.machine, &budget);
         if let Some(finding) = findings.iter().find(|f| matches!(f, Finding::HostBudget { .. })) {
-            return Err(Error::NeverFits(Box::new(host_certificate(finding, &job, budget))));
+            return Err(Error::NeverFits(Box::new(host_certificate(finding, &job, self.machine, budget))));
         }
         if has_errors(&findings) {
             let finding = findings.iter().map(ToString::to_string).next().unwrap_or_default();
@@ -250,6 +250,7 @@ impl Planner<'_> {
         Ok(Certificate {
             reason: refused.message.clone(),
             budget_bytes: budget.device,
+            device_bytes: self.machine.device.memory,
             min_budget_bytes: self.smallest_budget(asked, budget, job)?,
             stage,
             tensor,
@@ -298,7 +299,10 @@ impl Planner<'_> {
             let middle = low + (high - low) / 2;
             if fits(4 * middle + 1) { low = middle } else { high = middle }
         }
-        Ok(Some(Request { frames: 4 * low + 1, ..asked.request.clone() }))
+        let request = Request { frames: 4 * low + 1, ..asked.request.clone() };
+        // Fewer frames help only if the policy, with its settings, plans them too.
+        let nearer = Asked { request: request.clone(), ..asked.clone() };
+        Ok(self.within(&nearer, budget)?.is_ok().then_some(request))
     }
 }
 
@@ -323,10 +327,11 @@ fn culprit(job: &Job, stage: &loadline_core::Stage) -> String {
 }
 
 /// No device budget helps where the host is too small: frames and what disk reads pass through stay there.
-fn host_certificate(finding: &Finding, job: &Job, budget: Budget) -> Certificate {
+fn host_certificate(finding: &Finding, job: &Job, machine: &Machine, budget: Budget) -> Certificate {
     Certificate {
         reason: format!("{finding}; raise --ram, or ask for fewer frames or a smaller size"),
         budget_bytes: budget.device,
+        device_bytes: machine.device.memory,
         min_budget_bytes: None,
         stage: "host".to_owned(),
         tensor: format!("the output frames ({}) beside the largest block", job.frames_host),
