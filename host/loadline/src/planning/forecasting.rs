@@ -91,7 +91,7 @@ fn streamed_blocks(job: &Job, plan: &Plan, stage: usize) -> u32 {
 }
 
 /// Bytes that a stage's weights may take: what its slots do.
-fn weight_room(job: &Job, plan: &Plan, machine: &Machine, stage: usize) -> Bytes {
+pub(super) fn weight_room(job: &Job, plan: &Plan, machine: &Machine, stage: usize) -> Bytes {
     let needs = fixed_and_stage(plan, stage, machine);
     needs - machine.device.fixed_overhead - job.stages[stage].activation_peak()
 }

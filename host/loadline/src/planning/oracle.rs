@@ -10,7 +10,7 @@ use loadline_models::schedule::SamplerOptions;
 use loadline_policy::{Oracle, Outlook};
 use loadline_sim::Times;
 
-use super::forecasting::simulate;
+use super::forecasting::{simulate, weight_room};
 use crate::Model;
 
 /// Answers probes and forecasts, and remembers what it lowered.
@@ -78,7 +78,7 @@ impl Oracle for Simulator<'_> {
         for (i, (cold, warm)) in cold.stages.iter().zip(&warm.stages).enumerate() {
             let stage = &job.stages[i];
             let peak = loadline_core::check::fixed_and_stage(plan, i, machine);
-            let room = peak - machine.device.fixed_overhead - stage.activation_peak();
+            let room = weight_room(job, plan, machine, i);
             stages.push(StageForecast {
                 name: stage.name.clone(),
                 cold: cold.length(),
