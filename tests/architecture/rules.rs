@@ -78,6 +78,13 @@ pub(crate) const UNSAFE: &[(&str, &str)] = &[
     ("loadline-kernels", "vector instructions need them"),
 ];
 
+/// The single files of other crates that may hold `unsafe`, as package and path.
+pub(crate) const UNSAFE_FILES: &[(&str, &str, &str)] = &[(
+    "loadline-policy",
+    "src/cache.rs",
+    "no check of the bytes of compiled code shows that they are safe to run; who could have written them does",
+)];
+
 /// The packages that are no libraries, and so may talk to the terminal and the system.
 pub(crate) const NO_LIBRARIES: &[&str] = &["loadline-cli", "loadline-server", "loadline-tests", "xtask"];
 

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args as ClapArgs, Parser, Subcommand};
 use loadline::core::{Bytes, Cfg, Size};
 
+use crate::profile::ProfileCommand;
+
 /// Plans, forecasts and runs diffusion models inside a hard memory budget.
 ///
 /// Start here:
@@ -14,7 +16,7 @@ use loadline::core::{Bytes, Cfg, Size};
 ///
 /// Exit codes: 0 done, 2 impossible request, 3 nothing fits the budget (with a certificate), 4 bad model files,
 /// 5 bad profile, 6 policy fault, 7 budget exceeded, 8 out of device memory, 9 out of host memory, 10 cannot write,
-/// 11 interrupted with a checkpoint, 1 a bug.
+/// 11 interrupted with a checkpoint, 20 profiles differ, 1 a bug.
 #[derive(Parser)]
 #[command(name = "loadline", version, about, verbatim_doc_comment)]
 pub(crate) struct Args {
@@ -38,7 +40,7 @@ pub(crate) enum Command {
     /// List policies and their settings
     #[command(subcommand)]
     Policy(PolicyCommand),
-    /// List profiles of machines
+    /// List, show, check, compare and make profiles of machines
     #[command(subcommand)]
     Profile(ProfileCommand),
 }
@@ -74,16 +76,9 @@ pub(crate) enum PolicyCommand {
     },
 }
 
-/// Profiles.
-#[derive(Subcommand)]
-pub(crate) enum ProfileCommand {
-    /// List the profiles
-    List,
-}
-
-/// What to make and how; common to plan and run.
+/// What to make; common to everything that plans.
 #[derive(ClapArgs, Clone)]
-pub(crate) struct RequestArgs {
+pub(crate) struct WhatArgs {
     /// Picture size in pixels, WIDTHxHEIGHT
     #[arg(long, value_name = "WxH")]
     pub size: Option<Size>,
@@ -96,21 +91,9 @@ pub(crate) struct RequestArgs {
     /// Guidance scale; 1 or less turns guidance off and halves the work
     #[arg(long)]
     pub guidance: Option<f64>,
-    /// Device memory that this job may use, such as 10GiB; the whole device by default
-    #[arg(long, value_name = "SIZE")]
-    pub vram: Option<Bytes>,
     /// Host memory that this job may use; all of it by default
     #[arg(long, value_name = "SIZE")]
     pub ram: Option<Bytes>,
-    /// Who decides how memory is used: auto-tune, threshold, manual-swap, lazy-load, or a component's path
-    #[arg(long, default_value = "auto-tune")]
-    pub policy: String,
-    /// A setting of the policy; may be given several times (see `loadline policy show`)
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    pub settings: Vec<String>,
-    /// Settings of the policy from a TOML or JSON file; --set wins over it
-    #[arg(long, value_name = "FILE")]
-    pub settings_file: Option<PathBuf>,
     /// How guidance runs. sequential and pair give the same bits; batched may round differently
     #[arg(long, value_name = "sequential|pair|batched")]
     pub cfg: Option<Cfg>,
@@ -129,6 +112,26 @@ pub(crate) struct RequestArgs {
     /// The noise schedule: as diffusers runs it, or as Wan's own code does
     #[arg(long, default_value = "diffusers", value_parser = ["diffusers", "wan"])]
     pub schedule: String,
+}
+
+/// What to make and within what; common to plan and run.
+#[derive(ClapArgs, Clone)]
+pub(crate) struct RequestArgs {
+    /// What to make.
+    #[command(flatten)]
+    pub what: WhatArgs,
+    /// Device memory that this job may use, such as 10GiB; the whole device by default
+    #[arg(long, value_name = "SIZE")]
+    pub vram: Option<Bytes>,
+    /// Who decides how memory is used: auto-tune, threshold, manual-swap, lazy-load, or a component's path
+    #[arg(long, default_value = "auto-tune")]
+    pub policy: String,
+    /// A setting of the policy; may be given several times (see `loadline policy show`)
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub settings: Vec<String>,
+    /// Settings of the policy from a TOML or JSON file; --set wins over it
+    #[arg(long, value_name = "FILE")]
+    pub settings_file: Option<PathBuf>,
     /// Print JSON on standard output; progress goes to standard error
     #[arg(long)]
     pub json: bool,
@@ -165,12 +168,12 @@ pub(crate) struct RunArgs {
     #[arg(long, default_value = "")]
     pub negative_prompt: String,
     /// Seed of the noise
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, value_parser = seed)]
     pub seed: u64,
     /// The result: .mp4 for a video, .png for one frame, or a folder for PNG frames
-    #[arg(short, long, default_value = "out.mp4")]
+    #[arg(short, long, default_value = "out.mp4", conflicts_with = "jobs")]
     pub output: PathBuf,
-    /// Go on from the checkpoint that an interrupted run left
+    /// Go on from the checkpoint that an interrupted run left; with --jobs, from the first job that is not done
     #[arg(long)]
     pub resume: bool,
     /// Many videos in one process: a JSON object a line with prompt, output and what differs from the flags
@@ -180,10 +183,10 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "FILE[:TENSOR]")]
     pub latents: Option<String>,
     /// Write prompt embeddings, latents after each step and frames as f32 safetensors
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "jobs")]
     pub dump_tensors: Option<PathBuf>,
     /// Write the timeline of the run, for https://ui.perfetto.dev
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "jobs")]
     pub trace: Option<PathBuf>,
     /// A profile of this machine to forecast with
     #[arg(long, default_value = "cpu", value_name = "PROFILE")]
@@ -191,6 +194,10 @@ pub(crate) struct RunArgs {
     /// What to make.
     #[command(flatten)]
     pub request: RequestArgs,
+}
+
+fn seed(text: &str) -> Result<u64, String> {
+    text.trim().parse().map_err(|_| format!("a seed is a whole number from 0 to {}", u64::MAX))
 }
 
 /// `loadline demo`.

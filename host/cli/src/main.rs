@@ -2,30 +2,39 @@
 // A terminal program prints, reads files and looks at its machine; that is what this crate is for.
 #![allow(clippy::print_stdout, clippy::print_stderr, clippy::disallowed_methods)]
 
-/// Prints a line on standard output, and ends quietly when nobody reads it any more, as `loadline ... | head` does.
+/// Prints a line on standard output; it does not matter if nobody reads it any more, as after `loadline ... | head`.
 macro_rules! say {
     () => { $crate::out::line(format_args!("")) };
     ($($part:tt)*) => { $crate::out::line(format_args!($($part)*)) };
 }
 
+/// Prints a line on standard error; a closed or full one stops nothing.
+macro_rules! note {
+    ($($part:tt)*) => { $crate::out::note(format_args!($($part)*)) };
+}
+
 mod args;
 mod demo;
 mod jobs;
+mod journal;
 mod model;
 mod out;
 mod plan;
+mod profile;
 mod progress;
 mod run;
 mod setup;
 mod show;
 
 use std::alloc::System;
+use std::panic::AssertUnwindSafe;
 use std::process::ExitCode;
 
 use clap::Parser;
 
 use args::{Args, Command};
 use loadline::memory::Counting;
+use loadline::{Error, ErrorClass};
 
 /// Every allocation of a stage is counted, so that a run can say what it used.
 #[global_allocator]
@@ -33,19 +42,29 @@ static ALLOCATOR: Counting<System> = Counting(System);
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    let result = match args.command {
+    // A panic is a bug of ours. It is told like every other error, with an exit code of its own.
+    let result = std::panic::catch_unwind(AssertUnwindSafe(|| dispatch(args.command)));
+    match result.map(|done| done.and_then(|code| out::lost().map(|()| code))) {
+        Ok(Ok(code)) => code,
+        Ok(Err(error)) => {
+            note!("error: {}", error.told());
+            ExitCode::from(error.class() as u8)
+        }
+        Err(_) => {
+            note!("error: this is a bug of loadline; please report the command and the lines above");
+            ExitCode::from(ErrorClass::Internal as u8)
+        }
+    }
+}
+
+fn dispatch(command: Command) -> Result<ExitCode, Error> {
+    match command {
         Command::Model(command) => model::run(&command),
         Command::Plan(command) => plan::run(&command),
         Command::Run(command) => run::run(&command),
         Command::Demo(command) => demo::run(&command),
         Command::Policy(command) => show::policies(&command),
-        Command::Profile(command) => show::profiles(&command),
-    };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::from(error.class() as u8)
-        }
-    }
+        Command::Profile(command) => return profile::run(&command),
+    }?;
+    Ok(ExitCode::SUCCESS)
 }

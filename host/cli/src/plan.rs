@@ -16,6 +16,9 @@ pub(crate) fn run(args: &PlanArgs) -> Result<(), Error> {
     let policy = policies::load(&args.request.policy)?;
     let settings = setup::settings(&args.request, &policy)?;
     let asked = setup::asked(&args.request, &model, args.used_by_others)?;
+    if let Some(path) = &args.trace {
+        loadline::check_writable("--trace", path)?;
+    }
     let planner = Planner {
         model: &model,
         machine: &machine,
@@ -36,9 +39,8 @@ pub(crate) fn run(args: &PlanArgs) -> Result<(), Error> {
     };
     if let Some(path) = &args.trace {
         let trace = perfetto::of_forecast(&planned.job, &planned.plan, &machine)?;
-        std::fs::write(path, trace.to_string())
-            .map_err(|e| Error::Output { path: path.clone(), detail: e.to_string() })?;
-        eprintln!("timeline written to {}: open it in https://ui.perfetto.dev", path.display());
+        loadline::write_whole(path, |out| out.write_all(trace.to_string().as_bytes()))?;
+        note!("timeline written to {}: open it in https://ui.perfetto.dev", path.display());
     }
     if args.request.json {
         print_json(&forecast_json(&planned, &machine));

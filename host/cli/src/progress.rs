@@ -20,7 +20,8 @@ impl Bars {
     /// Shows one event.
     pub(crate) fn show(&mut self, event: &Progress<'_>) {
         match event {
-            Progress::Planned(policy) => eprintln!("planned by {policy}"),
+            Progress::Planned(policy) => note!("planned by {policy}"),
+            Progress::Checking(bytes) => note!("reading {bytes} of weights once, to find what is no number"),
             Progress::StageStarts { stage, passes, first } => self.stage(stage, *passes, *first),
             Progress::Task { pass, task, of } => self.task(*pass, *task, *of),
             Progress::StageEnded => {
@@ -29,15 +30,15 @@ impl Bars {
                 }
             }
             Progress::NothingToResume(folder) => {
-                eprintln!("{}: no checkpoint is there; starting at the beginning", folder.display());
+                note!("{}: no checkpoint is there; starting at the beginning", folder.display());
             }
-            Progress::Writing => eprintln!("writing the result"),
+            Progress::Writing => note!("writing the result"),
         }
     }
 
     fn stage(&mut self, name: &str, passes: u64, first: u64) {
         if first > 0 {
-            eprintln!("{name}: going on with pass {} of {passes}", first + 1);
+            note!("{name}: going on with pass {} of {passes}", first + 1);
         }
         let bar = ProgressBar::new(passes);
         let style = ProgressStyle::with_template("{msg:12} [{bar:40}] {pos}/{len} {elapsed} left {eta}");

@@ -1,6 +1,6 @@
 //! `loadline run`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -19,21 +19,29 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Error> {
     let settings = setup::settings(&args.request, &policy)?;
     let machine = setup::this_machine(&args.gpu)?;
     let first = spec(args, &model)?;
-    let options = SessionOptions { model, policy, settings, machine: machine.clone(), record: args.trace.is_some() };
     if let Some(path) = &args.trace {
-        loadline::check_writable("--trace", path)?;
+        check_trace(path, &first)?;
     }
+    let options = SessionOptions { model, policy, settings, machine: machine.clone(), record: args.trace.is_some() };
     let mut session = Session::new(options)?;
     let stop = stop_on_signal()?;
     if let Some(file) = &args.jobs {
         return jobs::run(file, &first, &mut session, &machine, args.request.json, &stop);
     }
     let outcome = one(&mut session, &first, &stop).inspect_err(|e| refuse(e, args.request.json))?;
-    if let Some(path) = &args.trace {
-        write_trace(path, &outcome)?;
-    }
+    let traced = args.trace.as_deref().map_or(Ok(()), |path| write_trace(path, &outcome));
+    // The video is there, whatever became of its timeline.
     report(&outcome, &machine, args.request.json, &first.output);
-    Ok(())
+    traced
+}
+
+fn check_trace(path: &Path, spec: &JobSpec) -> Result<(), Error> {
+    let results = std::iter::once(spec.output.path()).chain(spec.dump.as_deref());
+    if results.into_iter().any(|result| loadline::same_place(path, result)) {
+        let text = "a result of this run has this name too; name another";
+        return Err(Error::Request(format!("--trace {}: {text}", path.display())));
+    }
+    loadline::check_writable("--trace", path)
 }
 
 /// Runs one job with a progress bar.
@@ -44,7 +52,7 @@ pub(crate) fn one(session: &mut Session, spec: &JobSpec, stop: &AtomicBool) -> R
 
 /// A refusal is a result too: scripts read its certificate from standard output.
 pub(crate) fn refuse(error: &Error, json: bool) {
-    if let (Error::NeverFits(certificate), true) = (error, json) {
+    if let (Some(certificate), true) = (error.certificate(), json) {
         print_json(&loadline::refusal_json(certificate));
     }
 }
@@ -78,12 +86,12 @@ fn spec(args: &RunArgs, model: &Model) -> Result<JobSpec, Error> {
     })
 }
 
-fn write_trace(path: &std::path::Path, outcome: &Outcome) -> Result<(), Error> {
+fn write_trace(path: &Path, outcome: &Outcome) -> Result<(), Error> {
     let planned = &outcome.planned;
     let stages = &planned.forecast.stages;
     let reservations = |stage: usize| stages.get(stage).map_or_else(Vec::new, |s| s.reservations.clone());
     let trace = perfetto::of_trace(&planned.job, &planned.plan, &outcome.trace, &reservations);
-    std::fs::write(path, trace.to_string()).map_err(|e| Error::Output { path: path.to_owned(), detail: e.to_string() })
+    loadline::write_whole(path, |out| out.write_all(trace.to_string().as_bytes()))
 }
 
 /// The first Ctrl-C asks the run to stop at the next safe point, the second ends the process.
@@ -92,9 +100,10 @@ pub(crate) fn stop_on_signal() -> Result<Arc<AtomicBool>, Error> {
     let seen = Arc::clone(&stop);
     let handler = move || {
         if seen.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
+            // What the last safe point left can be resumed.
+            std::process::exit(loadline::ErrorClass::Interrupted as i32);
         }
-        eprintln!("\nstopping at the next safe point; press Ctrl-C again to stop at once");
+        note!("\nstopping at the next safe point; press Ctrl-C again to stop at once");
     };
     ctrlc::set_handler(handler).map_err(|e| Error::Request(format!("no handler for Ctrl-C: {e}")))?;
     Ok(stop)

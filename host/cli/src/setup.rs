@@ -6,7 +6,7 @@ use loadline::core::{Bytes, DType, Machine, Request, Settings};
 use loadline::{Asked, Error, KnobChoice, Model, Support, policies, profiles};
 use loadline::{SamplerOptions, ScheduleKind};
 
-use crate::args::RequestArgs;
+use crate::args::{RequestArgs, WhatArgs};
 
 /// A profile by name or file.
 pub(crate) fn machine(name: &str) -> Result<Machine, Error> {
@@ -33,6 +33,11 @@ pub(crate) fn this_machine(name: &str) -> Result<Machine, Error> {
 
 /// What was asked for, with the model's usual values where nothing was said.
 pub(crate) fn asked(args: &RequestArgs, model: &Model, used_by_others: Bytes) -> Result<Asked, Error> {
+    Ok(Asked { vram: args.vram, ..wanted(&args.what, model, used_by_others)? })
+}
+
+/// The same without a budget.
+pub(crate) fn wanted(args: &WhatArgs, model: &Model, used_by_others: Bytes) -> Result<Asked, Error> {
     let usual = usual_request(model)?;
     let request = Request {
         size: args.size.unwrap_or(usual.size),
@@ -50,7 +55,7 @@ pub(crate) fn asked(args: &RequestArgs, model: &Model, used_by_others: Bytes) ->
     };
     let schedule = if args.schedule == "wan" { ScheduleKind::Wan } else { ScheduleKind::Diffusers };
     let sampling = SamplerOptions { schedule, ..SamplerOptions::default() };
-    Ok(Asked { request, knobs, sampling, vram: args.vram, ram: args.ram, used_by_others })
+    Ok(Asked { request, knobs, sampling, vram: None, ram: args.ram, used_by_others })
 }
 
 fn storage(text: &str, model: &Model) -> Result<(String, DType), Error> {
@@ -112,7 +117,15 @@ pub(crate) fn usual_request(model: &Model) -> Result<Request, Error> {
             Error::Model(format!("'{}' has no usual request: give --size, --frames and --steps", model.spec.name))
         }
         Support::ShapeOnly(reason) | Support::WeightsOnly(reason) => {
-            Error::Request(format!("'{}' cannot be planned: {reason}", model.spec.name))
+            let way_out = "see `loadline model list` for what can";
+            match &model.folder {
+                Some(folder) => Error::Model(format!(
+                    "{}: `_class_name` is {}, which cannot be planned; {way_out}",
+                    folder.path.join("model_index.json").display(),
+                    model.spec.pipeline
+                )),
+                None => Error::Request(format!("'{}' cannot be planned: {reason}; {way_out}", model.spec.name)),
+            }
         }
     })
 }

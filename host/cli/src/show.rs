@@ -1,9 +1,9 @@
 //! Forecasts and runs as text.
 
 use loadline::core::{Bytes, Machine, Nanos, Provenance, StageForecast};
-use loadline::{Error, Measured, Planned, gap, policies, profiles};
+use loadline::{Error, Measured, Planned, gap, policies};
 
-use crate::args::{PolicyCommand, ProfileCommand};
+use crate::args::PolicyCommand;
 
 /// A plan with its forecast.
 pub(crate) fn plan(planned: &Planned, machine: &Machine) {
@@ -22,7 +22,7 @@ fn heading(planned: &Planned, machine: &Machine) {
         request.size,
         request.frames,
         request.steps,
-        request.guidance
+        short(request.guidance)
     );
     say!(
         "on {} ({}) with {} {}",
@@ -40,7 +40,13 @@ fn heading(planned: &Planned, machine: &Machine) {
     say!();
 }
 
-fn provenance(provenance: Provenance) -> &'static str {
+/// A number in few digits, whatever its size.
+fn short(number: f64) -> String {
+    let plain = number.to_string();
+    if plain.len() <= 12 { plain } else { format!("{number:e}") }
+}
+
+pub(crate) fn provenance(provenance: Provenance) -> &'static str {
     match provenance {
         Provenance::Measured => "measured",
         Provenance::Derived => "derived from a measured machine",
@@ -177,22 +183,6 @@ pub(crate) fn policies(command: &PolicyCommand) -> Result<(), Error> {
             say!("{} {} {}\n{}\n", policy.id().name, policy.id().version, policy.id().hash, policy.summary());
             say!("{}", policy.schema().json());
         }
-    }
-    Ok(())
-}
-
-/// `loadline profile`.
-pub(crate) fn profiles(command: &ProfileCommand) -> Result<(), Error> {
-    let ProfileCommand::List = command;
-    say!("{:<16} {:<28} {:>10}  figures", "profile", "device", "memory");
-    for name in profiles::names() {
-        let machine = crate::setup::machine(name)?;
-        say!(
-            "{name:<16} {:<28} {:>10}  {}",
-            machine.device.name,
-            machine.device.memory,
-            provenance(machine.provenance)
-        );
     }
     Ok(())
 }

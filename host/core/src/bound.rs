@@ -115,7 +115,7 @@ struct Walk<'a> {
 impl<'a> Walk<'a> {
     fn new(job: &Job, stage: &'a Stage, machine: &Machine) -> Result<Self, MissingRate> {
         let times = |pass: &Pass| -> Result<Vec<f64>, MissingRate> {
-            pass.tasks.iter().map(|t| Ok(machine.task_time(t, Estimate::Median)?.as_f64())).collect()
+            pass.tasks.iter().map(|t| Ok(machine.task_time(stage.kind, t, Estimate::Median)?.as_f64())).collect()
         };
         let passes = stage.passes.iter().map(times).collect::<Result<Vec<_>, _>>()?;
         let run = |index: u32| passes.get(index as usize).cloned().unwrap_or_default();

@@ -6,6 +6,7 @@ use crate::ContentHash;
 use crate::dtype::DType;
 use crate::plan::Knobs;
 use crate::request::Request;
+use crate::site::Site;
 use crate::units::Bytes;
 
 /// A block's index in [`Job::blocks`].
@@ -32,18 +33,20 @@ impl OpKind {
     pub const ALL: [Self; 4] = [Self::Linear, Self::Attention, Self::Conv, Self::Elementwise];
 }
 
-/// What some operations of one kind and type cost, whatever machine runs them.
+/// What some equal operations cost, whatever machine runs them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OpCost {
     /// What is done.
     pub kind: OpKind,
+    /// Which operation it is and its shape, by which a recorded machine finds its time.
+    pub site: Site,
     /// The type that the arithmetic runs in.
     pub dtype: DType,
-    /// How many operations were summed up here.
+    /// How many operations of this shape there are.
     pub count: u32,
-    /// Floating-point operations, a multiply-add counted as two.
+    /// Floating-point operations of all of them, a multiply-add counted as two.
     pub flops: u64,
-    /// Bytes of inputs, weights and outputs that pass through device memory once.
+    /// Bytes of inputs, weights and outputs of all of them that pass through device memory once.
     pub bytes: u64,
 }
 
@@ -101,7 +104,7 @@ pub struct Task {
     pub name: String,
     /// The block whose weights must be complete on the device, if any.
     pub block: Option<BlockId>,
-    /// The work, at most one entry for each kind and type.
+    /// The work, one entry for each shape.
     pub ops: Vec<OpCost>,
     /// Activation memory.
     pub memory: ActMemory,

@@ -16,6 +16,7 @@ mod machine;
 mod model;
 mod plan;
 mod request;
+mod site;
 mod situation;
 mod units;
 
@@ -24,10 +25,13 @@ pub use dtype::{DType, UnknownDType};
 pub use forecast::{Estimate, Forecast, LaneUse, Provenance, Reservation, StageForecast};
 pub use hash::ContentHash;
 pub use job::{ActClass, ActMemory, BlockId, Job, JobBlock, OpCost, OpKind, Pass, Stage, StageKind, Task};
-pub use machine::{Curve, Device, DiskSpec, HostSpec, LinkSpec, Machine, MissingRate, OpRate, Quantiles};
+pub use machine::{
+    Contention, Curve, Device, DiskSpec, HostSpec, Level, LinkSpec, Machine, MissingRate, OpRate, Quantiles,
+};
 pub use model::{BlockSpec, Component, ModelSpec, TensorSpec};
 pub use plan::{AT_ONCE, Knobs, Load, Plan, PolicyId, Slot, StagePlan, StepDown, Tier, Trigger, TriggerKind};
 pub use request::{Cfg, Request, Size, TileSize};
+pub use site::{Op, Site, SitePoint, SiteTable};
 pub use situation::{Budget, Cause, Decision, LoadedBlock, Refusal, SettingValue, Settings, Situation};
 pub use units::{Bytes, Nanos, ParseBytesError};
 

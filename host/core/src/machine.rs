@@ -5,8 +5,9 @@ use serde::{Deserialize, Serialize};
 use crate::ContentHash;
 use crate::dtype::DType;
 use crate::forecast::Provenance;
-use crate::job::{OpCost, OpKind, Task};
+use crate::job::{OpCost, OpKind, StageKind, Task};
 use crate::plan::Tier;
+use crate::site::SiteTable;
 use crate::units::{Bytes, Nanos};
 
 /// A figure with its spread. For rates `p10` is the slow end and `p90` the fast one; a forecast's
@@ -35,6 +36,16 @@ impl Quantiles {
             crate::Estimate::Fast => self.p90,
             crate::Estimate::Median => self.p50,
             crate::Estimate::Slow => self.p10,
+        }
+    }
+
+    /// The time to use for an estimate, where the figure is a time and not a rate.
+    #[must_use]
+    pub const fn time(&self, estimate: crate::Estimate) -> f64 {
+        match estimate {
+            crate::Estimate::Fast => self.p10,
+            crate::Estimate::Median => self.p50,
+            crate::Estimate::Slow => self.p90,
         }
     }
 }
@@ -146,6 +157,8 @@ pub struct LinkSpec {
 pub struct DiskSpec {
     /// Sequential reads of a block.
     pub read: Curve,
+    /// The same from files that the operating system holds in its page cache, where that was measured.
+    pub cached: Option<Curve>,
 }
 
 /// A machine as data, made from a profile.
@@ -165,8 +178,39 @@ pub struct Machine {
     pub link: LinkSpec,
     /// The disk.
     pub disk: DiskSpec,
-    /// Rates of operations.
+    /// Rates of operations, for those that no table has.
     pub ops: Vec<OpRate>,
+    /// Recorded times of operations by shape.
+    pub sites: Vec<SiteTable>,
+    /// What computing and loading do to each other.
+    pub contention: Contention,
+    /// How whole stages compare with the sum of their operations, where runs have shown it.
+    pub calibration: Vec<Level>,
+}
+
+/// Speeds while the device computes and a load is in flight, as shares of the speeds alone: above 0, at most 1.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Contention {
+    /// Of computing.
+    pub compute: f64,
+    /// Of loading.
+    pub load: f64,
+}
+
+impl Contention {
+    /// Neither slows the other.
+    pub const NONE: Self = Self { compute: 1.0, load: 1.0 };
+}
+
+/// What runs of one kind of stage took, as a multiple of the sum of their operations' times.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Level {
+    /// The kind of stage.
+    pub stage: StageKind,
+    /// The type of the arithmetic.
+    pub dtype: DType,
+    /// The multiple; `p10` is the fast end.
+    pub factor: Quantiles,
 }
 
 /// A job needs an operation for which a profile has no figure.
@@ -185,21 +229,44 @@ impl Machine {
     /// The time of a task's arithmetic on the device.
     ///
     /// # Errors
-    /// If the profile has no rate for one of the task's operations; a figure is never made up.
-    pub fn task_time(&self, task: &Task, estimate: crate::Estimate) -> Result<Nanos, MissingRate> {
+    /// If the profile has no figure for one of the task's operations; none is made up.
+    pub fn task_time(&self, stage: StageKind, task: &Task, estimate: crate::Estimate) -> Result<Nanos, MissingRate> {
+        let level = self.level(stage, task);
+        // Where runs have shown how far a stage strays, the spread of single operations says nothing more.
+        let of_ops = if level.is_some() { crate::Estimate::Median } else { estimate };
         let mut total = 0.0;
         for cost in &task.ops {
-            let rate = self
-                .ops
-                .iter()
-                .find(|r| r.kind == cost.kind && r.dtype == cost.dtype)
-                .ok_or_else(|| MissingRate { profile: self.name.clone(), kind: cost.kind, dtype: cost.dtype })?;
-            total += rate.time_ns(cost, estimate);
+            total += self.op_time_ns(cost, of_ops)?;
         }
+        total *= level.map_or(1.0, |l| l.factor.time(estimate));
         if task.gathered > Bytes::ZERO {
             total += self.disk.read.time_ns(task.gathered.as_f64(), estimate);
         }
         Ok(Nanos(total.round() as u64))
+    }
+
+    /// The level of a task's stage in the type of its matrix products.
+    fn level(&self, stage: StageKind, task: &Task) -> Option<&Level> {
+        let dtype = task.ops.iter().max_by_key(|cost| cost.flops)?.dtype;
+        self.calibration.iter().find(|l| l.stage == stage && l.dtype == dtype)
+    }
+
+    /// The time of equal operations in nanoseconds, as recorded for their shape or else by the rate of their kind.
+    fn op_time_ns(&self, cost: &OpCost, estimate: crate::Estimate) -> Result<f64, MissingRate> {
+        if let Some(table) = self.sites.iter().find(|table| table.covers(cost)) {
+            return Ok(table.time_ns(&cost.site, estimate) * f64::from(cost.count));
+        }
+        let rate = self.ops.iter().find(|r| r.kind == cost.kind && r.dtype == cost.dtype);
+        let missing = || MissingRate { profile: self.name.clone(), kind: cost.kind, dtype: cost.dtype };
+        Ok(rate.ok_or_else(missing)?.time_ns(cost, estimate))
+    }
+
+    /// The machine with its weight files in the page cache, so that reading does not reach the disk; the machine as it
+    /// is where that was not measured.
+    #[must_use]
+    pub fn with_cached_files(mut self) -> Self {
+        self.disk.read = self.disk.cached.take().unwrap_or(self.disk.read);
+        self
     }
 
     /// The time that a copy of one block keeps the link busy.

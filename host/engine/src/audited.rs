@@ -5,7 +5,8 @@ use loadline_core::{Bytes, Nanos};
 use crate::device::{Buffer, Device, DeviceError, LoadOrder, Span, TaskOrder};
 
 /// Folds every call and its arguments into a digest, so that two runs can be compared by one number.
-/// Times are left out: a simulated and a real run of one plan have the same digest.
+/// Times are left out: a simulated and a real run of one plan have the same digest. It must see every call, so no
+/// cycle is gone over under it.
 pub struct Audited<D> {
     /// The device.
     pub inner: D,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use loadline_core::{Bytes, Nanos};
 
-use crate::device::{Buffer, Device, DeviceError, LoadOrder, Span, TaskOrder};
+use crate::device::{Ahead, Buffer, Device, DeviceError, Leap, LoadOrder, Span, TaskOrder, Totals};
 
 /// Refuses whatever would exceed a budget, before it happens.
 pub struct Budgeted<D> {
@@ -83,5 +83,9 @@ impl<D: Device> Device for Budgeted<D> {
 
     fn now(&self) -> Nanos {
         self.inner.now()
+    }
+
+    fn leap(&mut self, ahead: &Ahead<'_>, totals: &mut Totals) -> Leap {
+        self.inner.leap(ahead, totals)
     }
 }

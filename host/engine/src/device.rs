@@ -56,6 +56,58 @@ pub struct TaskOrder {
     pub weights: Option<(BlockId, Buffer)>,
 }
 
+/// What is ahead at the start of a cycle of a stage's schedule.
+#[derive(Clone, Copy, Debug)]
+pub struct Ahead<'a> {
+    /// The stage.
+    pub stage: usize,
+    /// For each pass of this run of the stage, from its first, which of the stage's different passes it is.
+    pub order: &'a [usize],
+    /// The position in `order` of the next pass.
+    pub next: usize,
+    /// The passes in a cycle.
+    pub cycle_passes: usize,
+    /// The cycles from here on in which every load of the schedule is queued; what comes after them is the end.
+    pub cycles: u64,
+    /// Tasks in a cycle.
+    pub tasks: u64,
+    /// Loads that a cycle queues.
+    pub loads: u64,
+}
+
+/// Sums over a stage's tasks up to some instant.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// The end of the last task.
+    pub end: Nanos,
+    /// Time that the device waited for weights.
+    pub stall: Nanos,
+    /// Time that the compute lane was busy.
+    pub compute: Nanos,
+    /// The part of the stall at each position of a pass.
+    pub waits: Vec<Nanos>,
+}
+
+impl Totals {
+    /// Adds so many times more what has come to these sums since `earlier`.
+    pub fn repeat(&mut self, earlier: &Self, times: u64) {
+        let add = |sum: &mut Nanos, before: Nanos| *sum += (*sum - before) * times;
+        add(&mut self.end, earlier.end);
+        add(&mut self.stall, earlier.stall);
+        add(&mut self.compute, earlier.compute);
+        self.waits.iter_mut().zip(&earlier.waits).for_each(|(sum, before)| add(sum, *before));
+    }
+}
+
+/// Cycles that a device has gone over at once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Leap {
+    /// How many; none on a real machine.
+    pub cycles: u64,
+    /// Time that the load lane was busy in them. [`Device::settle`] hands out no spans of their loads.
+    pub loading: Nanos,
+}
+
 /// Why a device could not do something, split by what the caller does next.
 #[derive(Debug, thiserror::Error)]
 pub enum DeviceError {
@@ -148,4 +200,14 @@ pub trait Device {
 
     /// The time since the start of the run.
     fn now(&self) -> Nanos;
+
+    /// Asked at the start of each cycle of a stage's schedule, by an engine that records nothing and makes each task
+    /// wait for the last load into its buffer: how many of the cycles ahead has the device gone over at once, because
+    /// it can tell what they come to? It has then added to `totals` what the tasks of these cycles would have.
+    ///
+    /// A real machine cannot tell and goes over none, and neither does a decorator that must see every call.
+    fn leap(&mut self, ahead: &Ahead<'_>, totals: &mut Totals) -> Leap {
+        let _ = (ahead, totals);
+        Leap::default()
+    }
 }

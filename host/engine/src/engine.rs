@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use loadline_core::check::{Resolved, resolve};
-use loadline_core::{Bytes, ContentHash, Job, Load, Plan, Stage, StagePlan};
+use loadline_core::{Bytes, ContentHash, Job, Load, Nanos, Plan, Stage, StagePlan};
 
-use crate::device::{At, Buffer, Device, DeviceError, LoadOrder, TaskOrder};
+use crate::device::{Ahead, At, Buffer, Device, DeviceError, LoadOrder, Span, TaskOrder, Totals};
 use crate::trace::{StageTrace, TaskSpan, Trace, TransferSpan};
 
 /// Whether to go on after a safe point.
@@ -17,7 +17,7 @@ pub enum Flow {
     Stop,
 }
 
-/// Who watches a run.
+/// Who watches a run. Of passes that a device goes over at once (see [`Device::leap`]) nobody hears.
 pub trait Observer<D: Device> {
     /// A stage is about to start; its slots are not allocated yet.
     fn stage_starts(&mut self, _device: &mut D, _stage: usize) {}
@@ -115,6 +115,7 @@ impl<D: Device> Engine<D> {
                 first,
                 buffers: Vec::new(),
                 loaded: Vec::new(),
+                totals: Totals::default(),
                 trace: StageTrace { stage: index as u32, ..StageTrace::default() },
             };
             let outcome = run.whole(observer);
@@ -175,30 +176,52 @@ struct StageRun<'a, D: Device> {
     buffers: Vec<(Buffer, bool)>,
     /// What each slot's last load waits for.
     loaded: Vec<D::Event>,
+    /// Sums over the tasks so far.
+    totals: Totals,
     trace: StageTrace,
 }
 
 impl<D: Device> StageRun<'_, D> {
     fn whole(&mut self, observer: &mut dyn Observer<D>) -> Result<Flow, DeviceError> {
         self.trace.start = self.engine.device.now();
-        self.trace.end = self.trace.start;
         // Bookkeeping is allocated before the stage begins: from then on allocations are the device's.
-        let total = self.stage.pass_count();
+        self.totals = Totals { end: self.trace.start, ..Totals::default() };
+        self.totals.waits.resize(self.stage.tasks_per_pass(), Nanos::ZERO);
         let order: Vec<usize> = self.stage.run_order().skip(self.first as usize).collect();
         self.expect_spans(order.len());
         self.engine.device.set_aside(self.stage_plan.activations)?;
         self.open_slots()?;
         self.prologue()?;
-        for (nth, template) in order.into_iter().enumerate() {
-            self.pass(nth as u64, total - self.first, template, observer)?;
+        let mut nth = 0;
+        while nth < order.len() {
+            nth += self.leap(&order, nth);
+            let template = order[nth];
+            self.pass(nth as u64, order.len() as u64, template, observer)?;
             let pass = self.first + nth as u64;
             if self.stage.passes[template].safe_point
                 && observer.safe_point(&mut self.engine.device, self.index, pass)? == Flow::Stop
             {
                 return Ok(Flow::Stop);
             }
+            nth += 1;
         }
         Ok(Flow::Continue)
+    }
+
+    /// Passes that the device goes over at once; at least one pass is left after them.
+    fn leap(&mut self, order: &[usize], next: usize) -> usize {
+        let cycle_passes = self.stage_plan.cycle_passes.max(1) as usize;
+        // A load is for a task of its cycle or the next, so every load is wanted until the last whole cycle begins.
+        let cycles = ((order.len() - next) / cycle_passes).saturating_sub(1) as u64;
+        if self.engine.record || cycles == 0 || !next.is_multiple_of(cycle_passes) {
+            return 0;
+        }
+        let tasks = (cycle_passes * self.stage.tasks_per_pass()) as u64;
+        let loads = self.resolved.consumers.iter().flatten().count() as u64;
+        let ahead = Ahead { stage: self.index, order, next, cycle_passes, cycles, tasks, loads };
+        let leap = self.engine.device.leap(&ahead, &mut self.totals);
+        self.trace.load += leap.loading;
+        leap.cycles.min(cycles) as usize * cycle_passes
     }
 
     fn expect_spans(&mut self, passes: usize) {
@@ -293,14 +316,20 @@ impl<D: Device> StageRun<'_, D> {
         let ready = slot.map_or_else(|| self.engine.device.past(), |s| self.loaded[s as usize]);
         let at = At { stage: self.index, pass: self.first + nth, task };
         let (event, span) = self.engine.device.run(TaskOrder { at, template, weights }, ready)?;
-        self.trace.stall += span.start.saturating_sub(self.trace.end);
-        self.trace.compute += span.length();
-        self.trace.end = self.trace.end.max(span.end);
+        self.count(task, span);
         if self.engine.record {
             let task = task as u32;
             self.trace.tasks.push(TaskSpan { pass: at.pass, task, start: span.start, end: span.end });
         }
         Ok(event)
+    }
+
+    fn count(&mut self, task: usize, span: Span) {
+        let wait = span.start.saturating_sub(self.totals.end);
+        self.totals.stall += wait;
+        self.totals.waits[task] += wait;
+        self.totals.compute += span.length();
+        self.totals.end = self.totals.end.max(span.end);
     }
 
     /// Gives back what the stage does not keep, whether it went well or not.
@@ -313,8 +342,10 @@ impl<D: Device> StageRun<'_, D> {
                 trace.loads.push(span);
             }
         });
+        let Totals { end, stall, compute, waits } = self.totals;
+        (trace.stall, trace.compute, trace.waits) = (stall, compute, waits);
         // What failed in flight has already failed the task that needed it, or was needed by none.
-        self.trace.end = self.trace.end.max(settled.unwrap_or(self.trace.end));
+        trace.end = end.max(settled.unwrap_or(end));
         for (buffer, kept) in self.buffers.drain(..) {
             if !kept {
                 self.engine.device.free(buffer);

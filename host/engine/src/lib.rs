@@ -18,7 +18,7 @@ mod trace;
 
 pub use audited::Audited;
 pub use budgeted::Budgeted;
-pub use device::{At, Buffer, Device, DeviceError, LoadOrder, Span, TaskOrder};
+pub use device::{Ahead, At, Buffer, Device, DeviceError, Leap, LoadOrder, Span, TaskOrder, Totals};
 pub use engine::{Engine, EngineError, Flow, Observer, Silent, Start};
 pub use faulty::{Fault, Faulty};
 pub use metered::{Metered, Usage};

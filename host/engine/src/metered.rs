@@ -3,7 +3,7 @@
 use loadline_core::{Bytes, Nanos};
 use std::collections::BTreeMap;
 
-use crate::device::{Buffer, Device, DeviceError, LoadOrder, Span, TaskOrder};
+use crate::device::{Ahead, Buffer, Device, DeviceError, Leap, LoadOrder, Span, TaskOrder, Totals};
 
 /// What was counted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -87,5 +87,12 @@ impl<D: Device> Device for Metered<D> {
 
     fn now(&self) -> Nanos {
         self.inner.now()
+    }
+
+    fn leap(&mut self, ahead: &Ahead<'_>, totals: &mut Totals) -> Leap {
+        let leap = self.inner.leap(ahead, totals);
+        self.usage.loads += leap.cycles * ahead.loads;
+        self.usage.tasks += leap.cycles * ahead.tasks;
+        leap
     }
 }

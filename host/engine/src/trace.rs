@@ -50,6 +50,9 @@ pub struct StageTrace {
     pub end: Nanos,
     /// Time that the device waited for weights.
     pub stall: Nanos,
+    /// The part of the stall at each position of a pass, summed over all passes.
+    #[serde(default)]
+    pub waits: Vec<Nanos>,
     /// Device bytes allocated at the stage's peak, as far as the engine allocated them.
     pub allocated: Bytes,
     /// Tasks, in order; empty unless recorded.

@@ -1,13 +1,16 @@
 //! Every way in which something can end badly, and the exit code of each.
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use loadline_core::MissingRate;
 use loadline_engine::{DeviceError, EngineError};
+use loadline_media::MediaError;
 use loadline_models::pipeline::{LowerError, PipelineError};
 use loadline_models::spec::SpecError;
 use loadline_policy::PolicyError;
 
+use crate::capacity::{LockError, Verdict};
 use crate::planning::Certificate;
 
 /// What the caller should do next; each class has an exit code of its own.
@@ -36,6 +39,16 @@ pub enum ErrorClass {
     Output = 10,
     /// The run was interrupted and can be resumed.
     Interrupted = 11,
+    /// A lock file is damaged, edited or of another version.
+    Lock = 12,
+    /// A locked plan does not fit any more.
+    NoLongerFits = 20,
+    /// A locked plan became slower than is allowed.
+    Slower = 21,
+    /// A locked plan needs more device memory than is allowed.
+    MoreMemory = 22,
+    /// A search was stopped before it had a result.
+    Stopped = 130,
 }
 
 /// Anything that can go wrong.
@@ -75,9 +88,37 @@ pub enum Error {
         /// What happened and what to do.
         detail: String,
     },
+    /// A video or a picture that cannot be made or written.
+    #[error(transparent)]
+    Media(#[from] MediaError),
+    /// A run failed after its first safe point: what was done is not lost.
+    #[error("{source}\n  what was done is in {folder}: when this is mended, run the same command with --resume to go on")]
+    Kept {
+        /// What went wrong.
+        source: Box<Error>,
+        /// The checkpoint.
+        folder: PathBuf,
+    },
+    /// One of many jobs cannot be done.
+    #[error("{place}: {source}")]
+    Job {
+        /// Where the job is written down.
+        place: String,
+        /// What is wrong with it.
+        source: Box<Error>,
+    },
     /// The run was interrupted.
     #[error("interrupted; the checkpoint is in {0}: run the same command with --resume to go on")]
     Interrupted(PathBuf),
+    /// A lock file that cannot be used.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// A difference that a gate does not let pass, in words.
+    #[error("{1}")]
+    Gate(Verdict, String),
+    /// A search was stopped.
+    #[error("stopped before the end: nothing was written; run the same command again")]
+    Stopped,
     /// A plan that a policy made does not pass the checks.
     #[error("policy '{policy}' made a plan that must not run: {finding}; try --policy auto-tune")]
     BadPlan {
@@ -99,7 +140,17 @@ impl Error {
             Self::Profile(_) => ErrorClass::Profile,
             Self::Policy { .. } | Self::Settings(_) | Self::BadPlan { .. } => ErrorClass::Policy,
             Self::Output { .. } => ErrorClass::Output,
+            Self::Media(error) => media_class(error),
+            Self::Kept { source, .. } | Self::Job { source, .. } => source.class(),
             Self::Interrupted(_) => ErrorClass::Interrupted,
+            Self::Lock(_) => ErrorClass::Lock,
+            Self::Gate(verdict, _) => match verdict {
+                Verdict::NoLongerFits => ErrorClass::NoLongerFits,
+                Verdict::Slower => ErrorClass::Slower,
+                Verdict::MoreMemory => ErrorClass::MoreMemory,
+                Verdict::Same | Verdict::Within => ErrorClass::Internal,
+            },
+            Self::Stopped => ErrorClass::Stopped,
             Self::Engine(EngineError::Plan(_)) => ErrorClass::Internal,
             Self::Engine(EngineError::Device { source, .. }) => match source {
                 DeviceError::BudgetExceeded { .. } => ErrorClass::BudgetExceeded,
@@ -112,15 +163,66 @@ impl Error {
         }
     }
 
-    pub(crate) fn output(path: &std::path::Path, error: &dyn std::fmt::Display) -> Self {
-        let detail = format!("{error}; free some space or choose another place with -o");
-        Self::Output { path: path.to_owned(), detail }
+    /// The message with everything that caused it, a line each.
+    #[must_use]
+    pub fn told(&self) -> String {
+        told(self)
+    }
+
+    /// The certificate of a refusal, wherever it is wrapped.
+    #[must_use]
+    pub fn certificate(&self) -> Option<&Certificate> {
+        match self {
+            Self::NeverFits(certificate) => Some(certificate),
+            Self::Kept { source, .. } | Self::Job { source, .. } => source.certificate(),
+            _ => None,
+        }
+    }
+
+    /// A file of ours that the system refused.
+    pub(crate) fn output(path: &Path, error: &io::Error) -> Self {
+        use io::ErrorKind as Kind;
+        let way_out = match error.kind() {
+            Kind::StorageFull | Kind::QuotaExceeded | Kind::FileTooLarge => "free some space, or choose another place",
+            Kind::PermissionDenied | Kind::ReadOnlyFilesystem => "choose a place that may be written",
+            Kind::AlreadyExists | Kind::NotADirectory | Kind::IsADirectory => {
+                "something else has this name: move it away, or choose another place"
+            }
+            Kind::NotFound => "check the path",
+            _ => "check the disk, or choose another place",
+        };
+        Self::Output { path: path.to_owned(), detail: format!("{error}; {way_out}") }
+    }
+}
+
+/// An error's message, then what caused it, as long as each says something new.
+pub(crate) fn told(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let line = inner.to_string();
+        if !text.contains(&line) {
+            text.push_str("\n  caused by: ");
+            text.push_str(&line);
+        }
+        cause = inner.source();
+    }
+    text
+}
+
+/// Sizes are the request's fault, files that of the place.
+fn media_class(error: &MediaError) -> ErrorClass {
+    match error {
+        MediaError::OddSize { .. } | MediaError::Size { .. } | MediaError::FrameRate { .. } | MediaError::Empty { .. } => {
+            ErrorClass::Request
+        }
+        _ => ErrorClass::Output,
     }
 }
 
 impl From<SpecError> for Error {
     fn from(error: SpecError) -> Self {
-        Self::Model(error.to_string())
+        Self::Model(told(&error))
     }
 }
 
@@ -132,7 +234,7 @@ impl From<MissingRate> for Error {
 
 impl From<LowerError> for Error {
     fn from(error: LowerError) -> Self {
-        Self::Model(error.to_string())
+        Self::Model(told(&error))
     }
 }
 
@@ -140,9 +242,36 @@ impl From<PipelineError> for Error {
     fn from(error: PipelineError) -> Self {
         match &error {
             PipelineError::Request(_) | PipelineError::NotYet { .. } | PipelineError::Unsupported { .. } => {
-                Self::Request(error.to_string())
+                Self::Request(told(&error))
             }
-            _ => Self::Model(error.to_string()),
+            PipelineError::Schedule(_) => Self::Model(format!("scheduler/scheduler_config.json: {}", told(&error))),
+            _ => Self::Model(told(&error)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("cannot read w.safetensors")]
+    struct Outer(#[source] io::Error);
+
+    #[test]
+    fn causes_are_told_once() {
+        let outer = Outer(io::Error::other("the cable is out"));
+        assert_eq!(told(&outer), "cannot read w.safetensors\n  caused by: the cable is out");
+        let kept = Error::Kept { source: Box::new(Error::Model("x".into())), folder: "a.checkpoint".into() };
+        assert_eq!(kept.told().matches('x').count(), 1, "{}", kept.told());
+        assert_eq!(kept.class(), ErrorClass::Model);
+    }
+
+    #[test]
+    fn a_full_disk_and_a_taken_name_have_their_own_way_out() {
+        let message = |kind: io::ErrorKind| Error::output(Path::new("a"), &kind.into()).to_string();
+        assert!(message(io::ErrorKind::StorageFull).contains("free some space"));
+        assert!(message(io::ErrorKind::AlreadyExists).contains("move it away"));
+        assert!(message(io::ErrorKind::PermissionDenied).contains("may be written"));
     }
 }

@@ -7,9 +7,11 @@
 // Opening models, writing checkpoints and results is what this crate is for.
 #![allow(clippy::disallowed_methods)]
 
+pub mod capacity;
 mod error;
 mod model;
 mod planning;
+mod recording;
 mod report;
 mod running;
 
@@ -19,13 +21,17 @@ pub use loadline_models::catalog;
 pub use loadline_models::schedule::{SamplerOptions, ScheduleKind};
 pub use loadline_models::weights::{TensorEntry, WeightIndex};
 pub use loadline_policy::Policy;
+pub use loadline_profile as profile;
 pub use loadline_profile::catalog as profiles;
-pub use model::{Model, Support, weight_file};
-pub use planning::{Asked, Certificate, KnobChoice, Planned, Planner, forecast, perfetto, policies};
+pub use model::{Limits, Model, Support, weight_file};
+pub use planning::{
+    Asked, Bench, Certificate, KnobChoice, Planned, Planner, Shelf, forecast, perfetto, policies,
+};
+pub use recording::{RecordOptions, RecordProgress, record};
 pub use report::{forecast_json, gap, refusal_json, run_json};
 pub use running::{
     JobSpec, Measured, Outcome, Progress, ResultSink, Session, SessionOptions, StageMeasured, check_writable,
-    use_local_kernels,
+    same_place, use_local_kernels, write_whole,
 };
 
 /// Counting allocators for programs that want true numbers from a run; see [`loadline_device::memory`].

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use loadline_core::{Job, Knobs, ModelSpec, Request, TileSize};
-use loadline_models::ops::KernelSet;
-use loadline_models::pipeline::{self, PipelineSource, WanRecipe};
+use loadline_core::{Job, Knobs, ModelSpec, Request, Size, TileSize};
+use loadline_models::ops::{KernelSet, StreamedCuda};
+use loadline_models::pipeline::{self, PipelineError, PipelineSource, RequestError, WanRecipe};
 use loadline_models::schedule::SamplerOptions;
 use loadline_models::spec::{Folder, catalog_model};
 use loadline_models::{catalog, spec};
@@ -15,6 +15,17 @@ use serde_json::Value;
 use crate::Error;
 
 pub use loadline_models::pipeline::Support;
+
+/// The values that a model allows: `least`, `least + step` and so on, up to `most`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// From one value to the next.
+    pub step: u32,
+    /// The smallest.
+    pub least: u32,
+    /// The largest.
+    pub most: u32,
+}
 
 /// A model with its configs, and its weights if it is a folder.
 #[derive(Clone, Debug)]
@@ -71,6 +82,46 @@ impl Model {
     #[must_use]
     pub fn default_request(&self) -> Option<Request> {
         pipeline::default_request(&self.spec, &|name| self.configs.get(name).cloned())
+    }
+
+    /// The numbers of frames that the model makes; nothing for a model that makes pictures or cannot be lowered.
+    #[must_use]
+    pub fn frames(&self) -> Option<Limits> {
+        match self.limit(|request| request.frames = 0)? {
+            RequestError::Frames { step, least, most, .. } => Some(Limits { step, least, most }),
+            _ => None,
+        }
+    }
+
+    /// The widths and heights that the model makes; nothing for a model that makes one size or cannot be lowered.
+    #[must_use]
+    pub fn sides(&self) -> Option<Limits> {
+        match self.limit(|request| request.size = Size { width: 1, height: 1 })? {
+            RequestError::Size { step, most, .. } => Some(Limits { step, least: step, most }),
+            _ => None,
+        }
+    }
+
+    /// The numbers of denoise steps that the model takes.
+    #[must_use]
+    pub fn steps(&self) -> Option<Limits> {
+        match self.limit(|request| request.steps = 0)? {
+            RequestError::Steps { most, .. } => Some(Limits { step: 1, least: 1, most }),
+            _ => None,
+        }
+    }
+
+    /// What the model says about an impossible request. Its rules are written once, where requests are checked.
+    fn limit(&self, spoil: impl FnOnce(&mut Request)) -> Option<RequestError> {
+        let mut request = self.default_request()?;
+        spoil(&mut request);
+        let config = |name: &str| self.configs.get(name).cloned();
+        let sampling = SamplerOptions::default();
+        let source = self.source(&config, &sampling);
+        match pipeline::forecast_job(&source, &request, &Knobs::default(), Arc::new(StreamedCuda)) {
+            Err(PipelineError::Request(limit)) => Some(limit),
+            _ => None,
+        }
     }
 
     /// The VAE tiles that the model allows, largest first, each with its usual overlap.

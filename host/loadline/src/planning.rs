@@ -6,7 +6,12 @@ mod oracle;
 pub mod perfetto;
 mod planner;
 pub mod policies;
+mod refusal;
+mod shelf;
 
 pub use certificate::Certificate;
 pub use forecasting::forecast;
+pub(crate) use planner::Attempt;
 pub use planner::{Asked, KnobChoice, Planned, Planner};
+pub(crate) use refusal::{Refused, could_fit, floor, least_needs, smallest_budget};
+pub use shelf::{Bench, Shelf};

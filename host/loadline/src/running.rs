@@ -2,7 +2,9 @@
 
 mod checkpoint;
 mod compute;
+mod digest;
 mod host;
+mod identity;
 mod noise;
 mod output;
 mod preflight;
@@ -10,6 +12,6 @@ mod session;
 mod suspect;
 mod watch;
 
-pub use output::ResultSink;
-pub use preflight::check_writable;
+pub use output::{ResultSink, write_whole};
+pub use preflight::{check_writable, same_place};
 pub use session::{JobSpec, Measured, Outcome, Progress, Session, SessionOptions, StageMeasured, use_local_kernels};

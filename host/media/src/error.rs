@@ -60,16 +60,16 @@ pub enum MediaError {
         /// Where the video would be.
         path: PathBuf,
     },
-    /// The folder holds the frames of another run, which would mix with the new ones.
-    #[error("{} already holds {found}; choose an empty folder or remove the old frames", dir.display())]
+    /// The folder holds something already, which would mix with the new frames.
+    #[error("{} already holds {found}; choose an empty or a new folder", dir.display())]
     FolderInUse {
         /// The folder.
         dir: PathBuf,
-        /// Name of a frame in it.
+        /// The first name in it.
         found: String,
     },
     /// No space is left.
-    #[error("the disk is full while writing {}; nothing was left there, free some space or choose another folder", path.display())]
+    #[error("the disk is full while writing {}; no part of it was left, free some space or choose another folder", path.display())]
     DiskFull {
         /// The file that was to be written.
         path: PathBuf,
@@ -108,7 +108,8 @@ pub enum MediaError {
 
 impl MediaError {
     /// Attaches the file to an I/O error, and tells a full disk from other reasons.
-    pub(crate) fn io(path: &Path, source: io::Error) -> Self {
+    #[must_use]
+    pub fn io(path: &Path, source: io::Error) -> Self {
         let path = path.to_owned();
         match source.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull { path, source },

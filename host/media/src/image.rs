@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::MediaError;
 use crate::error::check_frame;
-use crate::partial::PartialFile;
+use crate::partial::{PartialFile, PartialFolder};
 
 /// Writes one sRGB picture. A file of this name is replaced, but only by a whole one.
 ///
@@ -35,53 +35,69 @@ fn from_png(path: &Path, error: png::EncodingError) -> MediaError {
     MediaError::io(path, source)
 }
 
-/// A folder of `frame_0001.png`, `frame_0002.png` and so on.
+/// A folder of `frame_0001.png`, `frame_0002.png` and so on. It appears at [`FrameFolder::finish`]; dropping it before
+/// leaves nothing.
 #[derive(Debug)]
 pub struct FrameFolder {
+    folder: PartialFolder,
     dir: PathBuf,
     size: (u32, u32),
     frames: u64,
 }
 
 impl FrameFolder {
-    /// Makes the folder, if it is not there.
+    /// Starts a folder that will be at `dir`, which may be there already if it is empty.
     ///
     /// # Errors
-    /// [`MediaError::FolderInUse`] if it holds frames already, so that two runs never mix.
+    /// [`MediaError::FolderInUse`] if it holds something, so that two runs never mix.
     pub fn create(dir: &Path, width: u32, height: u32) -> Result<Self, MediaError> {
         if width == 0 || height == 0 {
             return Err(MediaError::Empty { width, height });
         }
-        std::fs::create_dir_all(dir).map_err(|e| MediaError::io(dir, e))?;
-        match old_frame(dir).map_err(|e| MediaError::io(dir, e))? {
-            Some(found) => Err(MediaError::FolderInUse { dir: dir.to_owned(), found }),
-            None => Ok(Self { dir: dir.to_owned(), size: (width, height), frames: 0 }),
+        if let Some(found) = first_name(dir).map_err(|e| MediaError::io(dir, e))? {
+            return Err(MediaError::FolderInUse { dir: dir.to_owned(), found });
         }
+        if let Some(parent) = dir.parent() {
+            std::fs::create_dir_all(parent).map_err(|e| MediaError::io(dir, e))?;
+        }
+        Ok(Self { folder: PartialFolder::create(dir)?, dir: dir.to_owned(), size: (width, height), frames: 0 })
     }
 
-    /// Writes the next frame and returns its path. Frames already written stay if a later one fails.
+    /// Writes the next frame.
     ///
     /// # Errors
     /// As [`write_png`].
-    pub fn push_frame(&mut self, rgb: &[u8]) -> Result<PathBuf, MediaError> {
-        let path = self.dir.join(format!("frame_{:04}.png", self.frames + 1));
+    pub fn push_frame(&mut self, rgb: &[u8]) -> Result<(), MediaError> {
+        let path = self.folder.inside().join(format!("frame_{:04}.png", self.frames + 1));
         write_png(&path, self.size.0, self.size.1, rgb)?;
         self.frames += 1;
-        Ok(path)
+        Ok(())
     }
 
     /// Frames written so far.
     pub fn frames(&self) -> u64 {
         self.frames
     }
+
+    /// Gives the folder its name.
+    ///
+    /// # Errors
+    /// [`MediaError::NoFrames`] if there are none, [`MediaError::Io`] if the name has been taken since. In both cases
+    /// nothing is left of it.
+    pub fn finish(self) -> Result<(), MediaError> {
+        if self.frames == 0 {
+            return Err(MediaError::NoFrames { path: self.dir });
+        }
+        self.folder.publish()
+    }
 }
 
-/// The first name in the folder that looks like one of ours.
-fn old_frame(dir: &Path) -> std::io::Result<Option<String>> {
-    let mut names = Vec::new();
-    for entry in std::fs::read_dir(dir)? {
-        names.extend(entry?.file_name().into_string());
-    }
-    names.sort();
-    Ok(names.into_iter().find(|name| name.starts_with("frame_") && name.ends_with(".png")))
+/// The first name in a folder; nothing if it is empty or not there.
+fn first_name(dir: &Path) -> std::io::Result<Option<String>> {
+    let entries = match std::fs::read_dir(dir) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        entries => entries?,
+    };
+    let names = entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+    Ok(names.collect::<std::io::Result<Vec<_>>>()?.into_iter().min())
 }

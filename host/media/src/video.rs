@@ -47,11 +47,8 @@ impl FrameRate {
 /// Writes one video, frame by frame.
 ///
 /// Memory: one frame in 4:2:0 (1.5 bytes a pixel), the encoder's reference frames, and the compressed frames so
-/// far, which
-///
-/// the container needs for the index at its start. The file appears at [`VideoWriter::finish`]; dropping the writer
-/// before
-/// leaves nothing.
+/// far, which the container needs for the index at its start. The file appears at [`VideoWriter::finish`]; dropping
+/// the writer before leaves nothing.
 pub struct VideoWriter {
     muxer: Muxer<PartialFile>,
     /// For messages; the muxer owns the file.
@@ -150,8 +147,11 @@ impl std::fmt::Debug for VideoWriter {
     }
 }
 
-/// Limits of the encoder, which ends at level 5.2 and needs at least one macroblock each way.
-fn check_size(width: u32, height: u32) -> Result<(), MediaError> {
+/// Whether a video can have this size. The encoder ends at level 5.2 and needs at least one macroblock each way.
+///
+/// # Errors
+/// [`MediaError::OddSize`] or [`MediaError::Size`].
+pub fn check_size(width: u32, height: u32) -> Result<(), MediaError> {
     let (long, short) = (width.max(height), width.min(height));
     if short < 16 || long > 3840 || short > 2160 {
         return Err(MediaError::Size { width, height });

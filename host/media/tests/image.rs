@@ -57,17 +57,28 @@ fn frames_are_numbered_from_one() {
     for _ in 0..3 {
         frames.push_frame(&pixels(4)).unwrap();
     }
-    assert_eq!(names(&folder), ["frame_0001.png", "frame_0002.png", "frame_0003.png"]);
     assert!(matches!(frames.push_frame(&[0]), Err(MediaError::FrameBytes { .. })));
     assert_eq!(frames.frames(), 3);
+    assert!(!folder.exists(), "a folder that is not finished has no name");
+    frames.finish().unwrap();
+    assert_eq!(names(&folder), ["frame_0001.png", "frame_0002.png", "frame_0003.png"]);
+    assert_eq!(names(&dir.path().join("new")), ["frames"]);
 }
 
 #[test]
 fn frames_of_two_runs_do_not_mix() {
     let dir = tempfile::tempdir().unwrap();
-    FrameFolder::create(dir.path(), 2, 2).unwrap().push_frame(&pixels(4)).unwrap();
-    let error = FrameFolder::create(dir.path(), 2, 2).unwrap_err();
+    let folder = dir.path().join("frames");
+    let write = || {
+        let mut frames = FrameFolder::create(&folder, 2, 2)?;
+        frames.push_frame(&pixels(4))?;
+        frames.finish()
+    };
+    std::fs::create_dir(&folder).unwrap();
+    write().unwrap();
+    let error = write().unwrap_err();
     assert!(error.to_string().contains("already holds frame_0001.png"), "{error}");
+    assert_eq!(names(dir.path()), ["frames"]);
 }
 
 #[test]

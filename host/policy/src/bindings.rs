@@ -6,4 +6,5 @@ wasmtime::component::bindgen!({
     path: "../../wit/policy@0.1.0",
     world: "memory-policy",
     additional_derives: [PartialEq],
+    exports: { default: async },
 });

@@ -1,5 +1,8 @@
 //! Admission: from bytes to a policy that can be asked.
 
+use std::path::Path;
+use std::sync::Arc;
+
 use loadline_core::{Bytes, ContentHash, PolicyId};
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, Linker};
@@ -7,9 +10,11 @@ use wasmtime::{Config, Engine, OptLevel};
 
 use crate::bindings::MemoryPolicyPre;
 use crate::bindings::loadline::policy::types::Description;
+use crate::cache::{Cache, Code};
 use crate::guest::{self, Guest, State};
 use crate::lift::line;
 use crate::policy::Policy;
+use crate::pool::{Gate, pooled};
 use crate::settings::Schema;
 use crate::{Limits, PolicyError};
 
@@ -20,12 +25,17 @@ const PACKAGE: &str = "loadline:policy/";
 /// What the `host` interface of version 0.1 has.
 const HOST_FUNCTIONS: [&str; 3] = ["log", "probe", "forecast"];
 
+/// The part of a guest's native stack that is left for lifting, lowering and what traps need.
+const HOST_STACK: usize = 1 << 20;
+
 /// Compiles policies and runs them. A process needs one.
 #[derive(Clone)]
 pub struct PolicyEngine {
     engine: Engine,
     linker: Linker<State>,
     limits: Limits,
+    gate: Arc<Gate>,
+    cache: Option<Cache>,
 }
 
 impl std::fmt::Debug for PolicyEngine {
@@ -41,9 +51,18 @@ impl PolicyEngine {
     /// [`PolicyError::Host`] if this processor or operating system cannot run compiled WebAssembly.
     pub fn new(limits: Limits) -> Result<Self, PolicyError> {
         let host = |error: wasmtime::Error| PolicyError::Host { reason: format!("{error:#}") };
-        let engine = Engine::new(&config(&limits)).map_err(host)?;
+        // Where a process may not reserve that many addresses, each call maps its own.
+        let engine = Engine::new(&pooled(config(&limits), &limits)).or_else(|_| Engine::new(&config(&limits)));
+        let engine = engine.map_err(host)?;
         let linker = guest::linker(&engine).map_err(host)?;
-        Ok(Self { engine, linker, limits })
+        Ok(Self { engine, linker, limits, gate: Arc::default(), cache: None })
+    }
+
+    /// Keeps compiled code in a folder, and takes it from there. The folder is made if it is missing; if anybody but
+    /// the user of this process may look into it, it is not used. See [`Policy::code`].
+    #[must_use]
+    pub fn with_cache(self, folder: &Path) -> Self {
+        Self { cache: Some(Cache::new(folder)), ..self }
     }
 
     /// Compiles a component, starts it once and asks what it is.
@@ -53,17 +72,17 @@ impl PolicyEngine {
     /// [`WrongVersion`](PolicyError::WrongVersion), [`ForbiddenImport`](PolicyError::ForbiddenImport), and
     /// the faults of a policy that does not survive to say what it is.
     pub fn load(&self, bytes: &[u8]) -> Result<Policy, PolicyError> {
-        let component = self.compile(bytes)?;
+        let (component, code) = self.code(bytes)?;
         self.check_exports(&component)?;
         self.check_imports(&component)?;
         let malformed = |error: wasmtime::Error| PolicyError::malformed(format!("{error:#}"));
         let pre = self.linker.instantiate_pre(&component).and_then(MemoryPolicyPre::new).map_err(malformed)?;
-        let guest = Guest { engine: self.engine.clone(), pre, limits: self.limits };
+        let guest = Guest { engine: self.engine.clone(), pre, limits: self.limits, gate: Arc::clone(&self.gate) };
         let (id, summary, schema) = described(&guest.describe()?, ContentHash::of_bytes(bytes))?;
-        Ok(Policy { guest, id, summary, schema })
+        Ok(Policy { guest, id, summary, schema, code })
     }
 
-    fn compile(&self, bytes: &[u8]) -> Result<Component, PolicyError> {
+    fn code(&self, bytes: &[u8]) -> Result<(Component, Code), PolicyError> {
         let limit = self.limits.component_bytes;
         if bytes.len() > limit {
             return Err(PolicyError::TooLarge { bytes: Bytes(bytes.len() as u64), limit: Bytes(limit as u64) });
@@ -72,6 +91,13 @@ impl PolicyEngine {
         if Engine::detect_precompiled(bytes).is_some() {
             return Err(PolicyError::malformed("compiled code is never loaded; give the component itself"));
         }
+        match &self.cache {
+            Some(cache) => cache.load(&self.engine, bytes, || self.compile(bytes)),
+            None => Ok((self.compile(bytes)?, Code::Compiled)),
+        }
+    }
+
+    fn compile(&self, bytes: &[u8]) -> Result<Component, PolicyError> {
         Component::from_binary(&self.engine, bytes).map_err(|error| {
             PolicyError::malformed(match bytes.get(4..8) {
                 Some([1, 0, 0, 0]) => "it is a core module; encode it as a component".to_owned(),
@@ -148,6 +174,7 @@ fn config(limits: &Limits) -> Config {
     // as much again and does not show in the first.
     config.cranelift_opt_level(OptLevel::None);
     config.max_wasm_stack(limits.stack_bytes);
+    config.async_stack_size(limits.stack_bytes.saturating_add(HOST_STACK));
     config
 }
 

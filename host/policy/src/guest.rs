@@ -1,26 +1,27 @@
-//! Running a guest: a fresh store for every call, on a thread of its own.
+//! Running a guest: a fresh store for every call, on the caller's thread and a stack of its own.
 //!
-//! The thread has two reasons. The guest runs on a native stack of known size, so that no caller's
-//! thread can be too small for it. And the store, which must own all it refers to, need not own the
-//! situation: what the guest asks of the [`Oracle`](crate::Oracle) is sent to the caller's thread and
-//! answered there.
+//! The stack is a fiber of known size, so no caller's thread can be too small for a guest. And a fiber
+//! can be left: the store, which must own all it refers to, need not own the situation, because a guest
+//! that asks something of the [`Oracle`](crate::Oracle) is put aside until the caller has laid down the answer.
+//! A thread for each call would do the same, but starting and joining one takes 60 us.
 
-use std::sync::Arc;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
 
 use loadline_core::Bytes;
 use wasmtime::component::Linker;
 use wasmtime::{Engine, ResourceLimiter, Store, StoreContextMut, Trap, UpdateDeadline};
 
+use crate::bindings::MemoryPolicyPre;
 use crate::bindings::exports::loadline::policy::policy::Decision;
 use crate::bindings::loadline::policy::types as wit;
-use crate::bindings::{MemoryPolicy, MemoryPolicyPre};
 use crate::lift::line;
+use crate::pool::{self, Gate};
+use crate::watch::watched;
 use crate::{Limits, LogLine, PolicyError};
-
-/// The native stack of the thread: the guest's own stack and what lifting and lowering need.
-const THREAD_STACK: usize = 2 << 20;
 
 /// What the guest asks of the caller.
 pub(crate) enum Question {
@@ -54,19 +55,39 @@ pub(crate) struct Guest {
     pub(crate) engine: Engine,
     pub(crate) pre: MemoryPolicyPre<State>,
     pub(crate) limits: Limits,
+    pub(crate) gate: Arc<Gate>,
 }
 
-/// What a call of `decide` may use, and the line to the caller.
-struct Line {
-    ask: Sender<Question>,
-    answer: Receiver<Answer>,
+/// Where the guest lays its question and finds the answer.
+#[derive(Clone, Default)]
+struct Desk(Arc<Mutex<(Option<Question>, Option<Answer>)>>);
+
+impl Desk {
+    /// A panic of the oracle passes through here; what lies on the desk is whole even then.
+    fn open(&self) -> MutexGuard<'_, (Option<Question>, Option<Answer>)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lays down a question; the guest is put aside until there is an answer.
+    async fn ask(self, question: Question) -> Answer {
+        self.open().0 = Some(question);
+        poll_fn(|_| self.open().1.take().map_or(Poll::Pending, Poll::Ready)).await
+    }
+
+    fn answer(&self, answer: &mut impl FnMut(Question) -> Answer) {
+        let question = self.open().0.take();
+        if let Some(question) = question {
+            let answer = answer(question);
+            self.open().1 = Some(answer);
+        }
+    }
 }
 
 /// What belongs to one call.
 pub(crate) struct State {
     memory_left: MemoryLimit,
     log: Log,
-    line: Option<Line>,
+    desk: Option<Desk>,
     made: Calls,
     call_fuel: u64,
     limits: Limits,
@@ -74,21 +95,19 @@ pub(crate) struct State {
 
 impl Guest {
     pub(crate) fn describe(&self) -> Result<wit::Description, PolicyError> {
-        let limits = &self.limits;
+        let fuel = self.limits.describe_fuel;
         let overdue = Arc::new(AtomicBool::new(false));
-        std::thread::scope(|scope| {
-            let work = || {
-                let mut store = self.store(limits.describe_fuel, None, 0, &overdue)?;
-                let describe = |guest: &MemoryPolicy, store: &mut Store<State>| {
-                    guest.loadline_policy_policy().call_describe(store)
-                };
-                self.call(&mut store, limits.describe_fuel, describe)
-            };
-            join(spawn(scope, work)?)
-        })
+        let _room = self.gate.enter();
+        let mut store = self.store(fuel, None, 0, &overdue)?;
+        let call = async {
+            let guest = self.pre.instantiate_async(&mut store).await?;
+            guest.loadline_policy_policy().call_describe(&mut store).await
+        };
+        let result = self.drive(call, &overdue, || ())?;
+        result.map_err(|error| fault(&error, store.data(), fuel))
     }
 
-    /// Asks for a decision. `answer` is called on this thread for each question of the guest.
+    /// Asks for a decision. `answer` is called for each question of the guest.
     pub(crate) fn decide(
         &self,
         situation: &wit::Situation,
@@ -97,49 +116,47 @@ impl Guest {
         mut answer: impl FnMut(Question) -> Answer,
     ) -> Result<Outcome, PolicyError> {
         let overdue = Arc::new(AtomicBool::new(false));
-        let (ask, asked) = channel();
-        let (reply, replies) = channel();
-        let line = Line { ask, answer: replies };
-        std::thread::scope(|scope| {
-            let work = || {
-                let mut store = self.store(fuel, Some(line), call_fuel, &overdue)?;
-                let decide = |guest: &MemoryPolicy, store: &mut Store<State>| {
-                    guest.loadline_policy_policy().call_decide(store, situation)
-                };
-                let answer = self.call(&mut store, fuel, decide)?;
-                let left = store.get_fuel().unwrap_or(0);
-                let state = store.into_data();
-                Ok(Outcome { answer, fuel: fuel - left.min(fuel), log: state.log.lines, calls: state.made })
-            };
-            let thread = spawn(scope, work)?;
-            while let Some(question) = self.next(&asked, &overdue) {
-                if reply.send(answer(question)).is_err() {
-                    break;
-                }
-            }
-            join(thread)
-        })
+        let _room = self.gate.enter();
+        let desk = Desk::default();
+        let mut store = self.store(fuel, Some(desk.clone()), call_fuel, &overdue)?;
+        let call = async {
+            let guest = self.pre.instantiate_async(&mut store).await?;
+            guest.loadline_policy_policy().call_decide(&mut store, situation).await
+        };
+        let result = self.drive(call, &overdue, || desk.answer(&mut answer))?;
+        let answer = result.map_err(|error| fault(&error, store.data(), fuel))?;
+        let left = store.get_fuel().unwrap_or(0);
+        let state = store.into_data();
+        Ok(Outcome { answer, fuel: fuel - left.min(fuel), log: state.log.lines, calls: state.made })
     }
 
-    /// The guest's next question, or nothing when it has ended.
-    fn next(&self, asked: &Receiver<Question>, overdue: &AtomicBool) -> Option<Question> {
-        let Some(limit) = self.limits.watchdog else { return asked.recv().ok() };
-        loop {
-            match asked.recv_timeout(limit) {
-                Ok(question) => return Some(question),
-                Err(RecvTimeoutError::Disconnected) => return None,
-                Err(RecvTimeoutError::Timeout) => {
-                    overdue.store(true, Ordering::Relaxed);
-                    self.engine.increment_epoch();
+    /// Runs a call to its end on this thread; whenever the guest waits, `answer` has its turn.
+    fn drive<T>(
+        &self,
+        call: impl Future<Output = T>,
+        overdue: &AtomicBool,
+        mut answer: impl FnMut(),
+    ) -> Result<T, PolicyError> {
+        let mut call = pin!(call);
+        let mut context = Context::from_waker(Waker::noop());
+        let interrupt = || {
+            overdue.store(true, Ordering::Relaxed);
+            self.engine.increment_epoch();
+        };
+        watched(self.limits.watchdog, interrupt, |watch| {
+            loop {
+                match watch.over(|| call.as_mut().poll(&mut context)) {
+                    Poll::Ready(result) => return result,
+                    Poll::Pending => answer(),
                 }
             }
-        }
+        })
     }
 
     fn store(
         &self,
         fuel: u64,
-        line: Option<Line>,
+        desk: Option<Desk>,
         call_fuel: u64,
         overdue: &Arc<AtomicBool>,
     ) -> Result<Store<State>, PolicyError> {
@@ -147,7 +164,7 @@ impl Guest {
         let state = State {
             memory_left: MemoryLimit { limit: limits.memory_bytes, exceeded: false },
             log: Log::new(&limits),
-            line,
+            desk,
             made: Calls::default(),
             call_fuel,
             limits,
@@ -165,29 +182,6 @@ impl Guest {
         store.set_fuel(fuel).map_err(|error| PolicyError::Host { reason: error.to_string() })?;
         Ok(store)
     }
-
-    fn call<T>(
-        &self,
-        store: &mut Store<State>,
-        fuel: u64,
-        call: impl FnOnce(&MemoryPolicy, &mut Store<State>) -> wasmtime::Result<T>,
-    ) -> Result<T, PolicyError> {
-        let result = self.pre.instantiate(&mut *store).and_then(|guest| call(&guest, store));
-        result.map_err(|error| fault(&error, store.data(), fuel))
-    }
-}
-
-fn spawn<'scope, T: Send + 'scope>(
-    scope: &'scope std::thread::Scope<'scope, '_>,
-    work: impl FnOnce() -> T + Send + 'scope,
-) -> Result<std::thread::ScopedJoinHandle<'scope, T>, PolicyError> {
-    let builder = std::thread::Builder::new().name("policy".to_owned()).stack_size(THREAD_STACK);
-    builder.spawn_scoped(scope, work).map_err(|error| PolicyError::Host { reason: error.to_string() })
-}
-
-/// A panic on the guest's thread is a bug of this host, so it goes on in the caller's.
-fn join<T>(thread: std::thread::ScopedJoinHandle<'_, T>) -> T {
-    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 /// The one import interface.
@@ -198,13 +192,17 @@ pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
         store.data_mut().log.push(level, &text);
         Ok(())
     })?;
-    host.func_wrap("probe", |mut store: StoreContextMut<'_, State>, (knobs,): (Vec<wit::Entry>,)| {
-        charge(&mut store)?;
-        Ok((store.data_mut().probe(knobs)?,))
+    host.func_wrap_async("probe", |mut store: StoreContextMut<'_, State>, (knobs,): (Vec<wit::Entry>,)| {
+        Box::new(async move {
+            charge(&mut store)?;
+            Ok((store.data_mut().probe(knobs).await,))
+        })
     })?;
-    host.func_wrap("forecast", |mut store: StoreContextMut<'_, State>, (plan,): (wit::Plan,)| {
-        charge(&mut store)?;
-        Ok((store.data_mut().forecast(plan)?,))
+    host.func_wrap_async("forecast", |mut store: StoreContextMut<'_, State>, (plan,): (wit::Plan,)| {
+        Box::new(async move {
+            charge(&mut store)?;
+            Ok((store.data_mut().forecast(plan).await,))
+        })
     })?;
     Ok(linker)
 }
@@ -217,33 +215,31 @@ fn charge(store: &mut StoreContextMut<'_, State>) -> wasmtime::Result<()> {
 }
 
 impl State {
-    fn probe(&mut self, knobs: Vec<wit::Entry>) -> wasmtime::Result<Result<wit::Job, String>> {
+    async fn probe(&mut self, knobs: Vec<wit::Entry>) -> Result<wit::Job, String> {
         if self.made.probes >= self.limits.probe_calls {
-            return Ok(Err(format!("probe was called {} times, which is the limit", self.made.probes)));
+            return Err(format!("probe was called {} times, which is the limit", self.made.probes));
         }
         self.made.probes += 1;
-        match self.ask(Question::Probe(knobs))? {
-            Some(Answer::Job(job)) => Ok(*job),
-            _ => Ok(Err("there is nothing to probe while a policy describes itself".to_owned())),
+        match self.ask(Question::Probe(knobs)).await {
+            Some(Answer::Job(job)) => *job,
+            _ => Err("there is nothing to probe while a policy describes itself".to_owned()),
         }
     }
 
-    fn forecast(&mut self, plan: wit::Plan) -> wasmtime::Result<Result<wit::ForecastReply, String>> {
+    async fn forecast(&mut self, plan: wit::Plan) -> Result<wit::ForecastReply, String> {
         if self.made.forecasts >= self.limits.forecast_calls {
-            return Ok(Err(format!("forecast was called {} times, which is the limit", self.made.forecasts)));
+            return Err(format!("forecast was called {} times, which is the limit", self.made.forecasts));
         }
         self.made.forecasts += 1;
-        match self.ask(Question::Forecast(Box::new(plan)))? {
-            Some(Answer::Forecast(reply)) => Ok(*reply),
-            _ => Ok(Err("there is nothing to forecast while a policy describes itself".to_owned())),
+        match self.ask(Question::Forecast(Box::new(plan))).await {
+            Some(Answer::Forecast(reply)) => *reply,
+            _ => Err("there is nothing to forecast while a policy describes itself".to_owned()),
         }
     }
 
-    fn ask(&self, question: Question) -> wasmtime::Result<Option<Answer>> {
-        let Some(line) = &self.line else { return Ok(None) };
-        let gone = || wasmtime::Error::msg("the caller is gone");
-        line.ask.send(question).map_err(|_| gone())?;
-        line.answer.recv().map(Some).map_err(|_| gone())
+    async fn ask(&mut self, question: Question) -> Option<Answer> {
+        let desk = self.desk.clone()?;
+        Some(desk.ask(question).await)
     }
 }
 
@@ -275,11 +271,6 @@ struct MemoryLimit {
     exceeded: bool,
 }
 
-impl MemoryLimit {
-    /// Entries of all of a guest's tables; an interpreter needs a few thousand.
-    const TABLE: usize = 100_000;
-}
-
 impl ResourceLimiter for MemoryLimit {
     fn memory_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
         let fits = desired <= self.limit;
@@ -288,7 +279,7 @@ impl ResourceLimiter for MemoryLimit {
     }
 
     fn table_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
-        Ok(desired <= Self::TABLE)
+        Ok(desired <= pool::TABLE)
     }
 
     fn memories(&self) -> usize {
@@ -296,11 +287,11 @@ impl ResourceLimiter for MemoryLimit {
     }
 
     fn tables(&self) -> usize {
-        4
+        pool::TABLES as usize
     }
 
     fn instances(&self) -> usize {
-        64
+        pool::INSTANCES as usize
     }
 }
 

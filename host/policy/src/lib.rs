@@ -7,6 +7,7 @@
 
 mod bindings;
 mod builtin;
+mod cache;
 mod engine;
 mod error;
 mod guest;
@@ -15,9 +16,12 @@ mod limits;
 mod lower;
 mod oracle;
 mod policy;
+mod pool;
 pub mod settings;
+mod watch;
 
 pub use builtin::{Builtin, builtin};
+pub use cache::Code;
 pub use engine::{CONTRACT, PolicyEngine};
 pub use error::PolicyError;
 pub use limits::Limits;

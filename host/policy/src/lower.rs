@@ -2,7 +2,7 @@
 
 use loadline_core::{
     BlockId, Bytes, Estimate, Job, JobBlock, Knobs, LoadedBlock, Machine, MissingRate, Nanos, OpCost, Request,
-    SettingValue, Settings, Situation, Stage, Task,
+    SettingValue, Settings, Situation, Stage, StageKind, Task,
 };
 
 use crate::Limits;
@@ -163,9 +163,15 @@ fn blocks(blocks: &[JobBlock], machine: &Machine) -> wit::Blocks {
     }
 }
 
+/// Looks at the end of the name alone: names are long, and there are thousands.
 fn flags(block: &JobBlock) -> u32 {
-    let numbered = |name: &str| name.rsplit('.').next().is_some_and(|last| last.parse::<u32>().is_ok());
-    u32::from(block.converts) | u32::from(numbered(&block.name)) << 1
+    let mut rest = block.name.as_bytes();
+    while let [before @ .., b'0'..=b'9'] = rest {
+        rest = before;
+    }
+    let digits = block.name.len() - rest.len();
+    let numbered = digits > 0 && matches!(rest, [] | [.., b'.']);
+    u32::from(block.converts) | u32::from(numbered) << 1
 }
 
 /// Remembers how long tasks take: the blocks of a transformer are all alike.
@@ -178,12 +184,12 @@ impl<'a> Clock<'a> {
     /// More distinct tasks than this are not looked for: searching would cost more than computing.
     const KNOWN: usize = 16;
 
-    fn time(&mut self, task: &'a Task) -> Result<Nanos, MissingRate> {
+    fn time(&mut self, stage: StageKind, task: &'a Task) -> Result<Nanos, MissingRate> {
         let same = |(ops, gathered, _): &&(&[OpCost], Bytes, Nanos)| *ops == task.ops && *gathered == task.gathered;
         if let Some((_, _, time)) = self.known.iter().find(same) {
             return Ok(*time);
         }
-        let time = self.machine.task_time(task, Estimate::Median)?;
+        let time = self.machine.task_time(stage, task, Estimate::Median)?;
         if self.known.len() < Self::KNOWN {
             self.known.push((&task.ops, task.gathered, time));
         }
@@ -192,6 +198,8 @@ impl<'a> Clock<'a> {
 }
 
 fn stage<'a>(stage: &'a Stage, clock: &mut Clock<'a>) -> Result<wit::Stage, MissingRate> {
+    // A recorded machine may know the level of one kind of stage and not of another.
+    clock.known.clear();
     Ok(wit::Stage {
         kind: stage.kind as u32,
         name: stage.name.clone(),
@@ -210,7 +218,7 @@ fn compute<'a>(stage: &'a Stage, clock: &mut Clock<'a>) -> Result<Vec<u64>, Miss
     for (pass, times) in &stage.sequence {
         let tasks = stage.passes.get(*pass as usize).map_or(&[][..], |p| &p.tasks);
         for (sum, task) in sums.iter_mut().zip(tasks) {
-            *sum += u128::from(clock.time(task)?.0) * u128::from(*times);
+            *sum += u128::from(clock.time(stage.kind, task)?.0) * u128::from(*times);
         }
     }
     let passes = u128::from(stage.pass_count().max(1));

@@ -7,7 +7,7 @@ use crate::bindings::loadline::policy::types as wit;
 use crate::guest::{Answer, Guest, Question};
 use crate::oracle::Oracle;
 use crate::settings::Schema;
-use crate::{PolicyError, lift, lower};
+use crate::{Code, PolicyError, lift, lower};
 
 /// A loaded policy. Cloning is cheap: the compiled code is shared.
 #[derive(Clone)]
@@ -16,6 +16,7 @@ pub struct Policy {
     pub(crate) id: PolicyId,
     pub(crate) summary: String,
     pub(crate) schema: Schema,
+    pub(crate) code: Code,
 }
 
 impl std::fmt::Debug for Policy {
@@ -65,6 +66,12 @@ impl Policy {
     #[must_use]
     pub const fn schema(&self) -> &Schema {
         &self.schema
+    }
+
+    /// How its machine code was come by.
+    #[must_use]
+    pub const fn code(&self) -> &Code {
+        &self.code
     }
 
     /// Asks the policy what to do. Every call starts a fresh instance, so that one call cannot

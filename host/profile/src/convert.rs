@@ -1,9 +1,14 @@
 //! From a profile to a machine.
 
-use loadline_core::{Bytes, Curve, Device, DiskSpec, HostSpec, LinkSpec, Machine, OpRate, Provenance, Quantiles};
+use loadline_core::{
+    Bytes, Contention, Curve, Device, DiskSpec, HostSpec, Level, LinkSpec, Machine, OpRate, Provenance, Quantiles,
+    SiteTable,
+};
 
 use crate::error::ProfileError;
-use crate::schema::{Basis, DevicePart, LinkPart, OpPart, Point, Profile, Rate};
+use crate::schema::{
+    Basis, ContentionPart, DevicePart, DiskPart, LevelPart, LinkPart, OpPart, Point, Profile, Rate, SiteRows,
+};
 
 impl Profile {
     /// The machine that the profile describes: a rate is its points, or its share of the peak.
@@ -16,6 +21,7 @@ impl Profile {
     /// If [`Profile::lint`] finds anything, which it does not in a profile that was parsed.
     pub fn to_machine(&self) -> Result<Machine, ProfileError> {
         self.sound(&self.name)?;
+        let recorded = self.device.recorded.as_ref();
         Ok(Machine {
             name: self.name.clone(),
             hash: self.hash(),
@@ -26,8 +32,11 @@ impl Profile {
                 convert: curve(&self.host.convert, 0.0, None),
             },
             link: link(&self.link),
-            disk: DiskSpec { read: curve(&self.disk.read, self.disk.latency_ns.value, None) },
+            disk: disk(&self.disk),
             ops: self.device.ops.iter().flat_map(|op| rates(&self.device, op)).collect(),
+            sites: recorded.iter().flat_map(|r| r.sites.iter().map(table)).collect(),
+            contention: recorded.and_then(|r| r.contention.as_ref()).map_or(Contention::NONE, contention),
+            calibration: recorded.iter().flat_map(|r| r.calibration.iter().map(level)).collect(),
         })
     }
 
@@ -46,6 +55,13 @@ impl Profile {
         let rates = [&link.h2d_pinned, &link.h2d_pageable, &link.d2h, &host.convert, &disk.read];
         let ops = device.ops.iter().flat_map(|op| [&op.flops, &op.bytes]);
         all.extend(rates.into_iter().chain(ops).map(|rate| rate.provenance));
+        all.extend(disk.cached.iter().map(|rate| rate.provenance));
+        if let Some(recorded) = &device.recorded {
+            all.extend(recorded.sites.iter().map(|rows| rows.provenance));
+            let contention = recorded.contention.iter().flat_map(|c| [&c.compute, &c.load]);
+            let levels = recorded.calibration.iter().map(|level| &level.factor);
+            all.extend(contention.chain(levels).map(|figure| figure.provenance));
+        }
         all
     }
 }
@@ -59,6 +75,24 @@ fn device(part: &DevicePart) -> Device {
         kernel_set: part.kernel_set.clone(),
         unified: part.unified,
     }
+}
+
+fn disk(part: &DiskPart) -> DiskSpec {
+    // The page cache answers without the disk's latency.
+    let cached = part.cached.as_ref().map(|rate| curve(rate, 0.0, None));
+    DiskSpec { read: curve(&part.read, part.latency_ns.value, None), cached }
+}
+
+fn table(rows: &SiteRows) -> SiteTable {
+    SiteTable::new(rows.op, rows.dtype, rows.weight, rows.rows.iter().map(|row| row.0).collect())
+}
+
+fn contention(part: &ContentionPart) -> Contention {
+    Contention { compute: part.compute.spread.p50, load: part.load.spread.p50 }
+}
+
+fn level(part: &LevelPart) -> Level {
+    Level { stage: part.stage, dtype: part.dtype, factor: part.factor.spread }
 }
 
 fn link(part: &LinkPart) -> LinkSpec {

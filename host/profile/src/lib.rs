@@ -11,12 +11,32 @@
 
 pub mod catalog;
 mod convert;
+mod datasheet;
+mod derive;
+mod diff;
 mod error;
+mod figures;
+mod leave_one_out;
+mod library;
 mod lint;
+mod nearest;
+pub mod parts;
 mod read;
+mod reference;
 mod schema;
+mod unknown;
 
+pub use datasheet::{Architecture, Datasheet, Distance, Lineage, Units};
+pub use derive::{DeriveError, derive, distance, nearest};
+pub use diff::Change;
 pub use error::{Finding, ProfileError};
+pub use figures::{Entry, Unit};
+pub use leave_one_out::{LeftOut, leave_one_out, spread};
+pub use library::HostKind;
+pub use parts::ComposeError;
+pub use reference::Reference;
 pub use schema::{
-    Basis, DevicePart, DiskPart, Figure, HostPart, Known, LinkPart, OpPart, Pcie, Point, Profile, Rate, SCHEMA,
+    Basis, ContentionPart, DevicePart, DiskPart, Figure, HostPart, Known, LevelPart, LinkPart, Measurement,
+    MeasurementRow, OpPart, Pcie, Point, Profile, Rate, Recorded, SCHEMA, SiteRow, SiteRows,
 };
+pub use unknown::unknown_fields;

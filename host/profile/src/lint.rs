@@ -3,6 +3,8 @@
 //! The limits are far outside of any machine of today. They catch a wrong unit, a figure counted
 //! with sparsity, a clock that ran backwards; they do not judge whether a figure is right.
 
+mod recorded;
+
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
@@ -23,11 +25,16 @@ const AMOUNT: RangeInclusive<f64> = 1.0..=1e18;
 const MEMORY_BYTES: RangeInclusive<u64> = 1 << 26..=1 << 46;
 /// Up to 1 GiB, the largest page of today's machines.
 const GRANULARITY_BYTES: RangeInclusive<u64> = 1..=1 << 30;
+/// More work takes no less time. Timers, clocks and caches make neighbouring points cross by a little,
+/// and the ends of the interval by more, so only a fall below this share of the time is an error.
+const TIME_LEAST: [(&str, fn(&Quantiles) -> f64, f64); 3] =
+    [("p10", |q| q.p10, 0.5), ("p50", |q| q.p50, 0.8), ("p90", |q| q.p90, 0.5)];
 const LANES: [u64; 5] = [1, 2, 4, 8, 16];
 
 impl Profile {
     /// Everything that cannot be true: values out of range, not finite or out of order, rates above
-    /// the peak of their part, texts without which a reader could not judge a figure. Empty if sound.
+    /// the peak of their part, calls that do more in less time, a slot for a device without one, and
+    /// texts without which a reader could not judge a figure. Empty if sound.
     #[must_use]
     pub fn lint(&self) -> Vec<Finding> {
         let mut lint = Lint::default();
@@ -43,6 +50,11 @@ impl Profile {
         lint.link(&self.link);
         lint.host(&self.host);
         lint.disk(&self.disk);
+        if let (true, Some(pcie)) = (self.device.unified, &self.link.pcie) {
+            let found = format!("PCI Express {}.0 x{}", pcie.value.generation, pcie.value.width);
+            lint.add("link.pcie", found, "absent, because 'device.unified' says that device memory is host memory");
+        }
+        lint.recorded(self);
         lint.findings
     }
 }
@@ -164,6 +176,26 @@ impl Lint {
                 let expected = format!("above the amount of the point before, {before}");
                 self.add(format!("{field}[{}].amount", i + 1), after.to_string(), expected);
             }
+            self.time_rises(&format!("{field}[{}]", i + 1), &pair[0], &pair[1]);
+        }
+    }
+
+    fn time_rises(&mut self, field: &str, before: &Point, after: &Point) {
+        for (name, of, least) in TIME_LEAST {
+            let (short, long) = (before.amount / of(&before.rate), after.amount / of(&after.rate));
+            if long < least * short {
+                let most = of(&before.rate) * after.amount / before.amount;
+                let found = format!(
+                    "{}, which takes {:.4} of the time of the smaller call before it",
+                    of(&after.rate),
+                    long / short
+                );
+                self.add(
+                    format!("{field}.{name}"),
+                    found,
+                    format!("at most about {most:.4e}, since more work takes no less time"),
+                );
+            }
         }
     }
 
@@ -245,6 +277,9 @@ impl Lint {
         self.text("disk.name", &disk.name);
         self.known("disk.latency_ns", &disk.latency_ns, &LATENCY_NS);
         self.rate("disk.read", &disk.read, &Scale::bytes(None));
+        if let Some(cached) = &disk.cached {
+            self.rate("disk.cached", cached, &Scale::bytes(None));
+        }
     }
 }
 

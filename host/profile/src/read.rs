@@ -3,6 +3,8 @@
 //! Fields that are not known are passed over: a note in a file is no error, and a version that means
 //! something new by a field has another number.
 
+mod recorded;
+
 use std::collections::BTreeMap;
 
 use loadline_core::{DType, Provenance, Quantiles};
@@ -16,55 +18,65 @@ use crate::schema::{
 
 /// Reads a profile without looking at whether its figures can be true.
 pub(crate) fn profile(text: &str, origin: &str) -> Result<Profile, ProfileError> {
-    let value: Value = serde_json::from_str(text).map_err(|source| ProfileError::Json {
-        origin: origin.to_owned(),
-        line: source.line(),
-        column: source.column(),
-        source,
-    })?;
+    let value = json(text, origin)?;
     // The version comes first: what else would be missing in a newer file says nothing about it.
     match value.get("schema") {
         Some(Value::String(schema)) if schema == SCHEMA => {}
         other => return Err(ProfileError::Schema { origin: origin.to_owned(), found: describe(other) }),
     }
-    let root = Node { value: Some(&value), path: String::new() };
+    fields(&value, origin)
+}
+
+/// Any JSON text.
+pub(crate) fn json(text: &str, origin: &str) -> Result<Value, ProfileError> {
+    serde_json::from_str(text).map_err(|source| ProfileError::Json {
+        origin: origin.to_owned(),
+        line: source.line(),
+        column: source.column(),
+        source,
+    })
+}
+
+/// Reads a document that has no version of its own.
+pub(crate) fn fields<T: FromNode>(value: &Value, origin: &str) -> Result<T, ProfileError> {
+    let root = Node { value: Some(value), path: String::new() };
     root.read().map_err(|finding| ProfileError::Field { origin: origin.to_owned(), finding })
 }
 
 /// A place in the document, which may be empty.
-struct Node<'a> {
+pub(crate) struct Node<'a> {
     value: Option<&'a Value>,
     path: String,
 }
 
-trait FromNode: Sized {
+pub(crate) trait FromNode: Sized {
     fn from_node(node: &Node<'_>) -> Result<Self, Finding>;
 }
 
 impl<'a> Node<'a> {
-    fn read<T: FromNode>(&self) -> Result<T, Finding> {
+    pub(crate) fn read<T: FromNode>(&self) -> Result<T, Finding> {
         T::from_node(self)
     }
 
-    fn at<T: FromNode>(&self, name: &str) -> Result<T, Finding> {
+    pub(crate) fn at<T: FromNode>(&self, name: &str) -> Result<T, Finding> {
         self.child(name)?.read()
     }
 
-    fn optional<T: FromNode>(&self, name: &str) -> Result<Option<T>, Finding> {
+    pub(crate) fn optional<T: FromNode>(&self, name: &str) -> Result<Option<T>, Finding> {
         let child = self.child(name)?;
         if child.value.is_none() { Ok(None) } else { child.read().map(Some) }
     }
 
-    fn child(&self, name: &str) -> Result<Node<'a>, Finding> {
+    pub(crate) fn child(&self, name: &str) -> Result<Node<'a>, Finding> {
         let path = if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) };
         Ok(Node { value: self.object()?.get(name), path })
     }
 
-    fn object(&self) -> Result<&'a Map<String, Value>, Finding> {
+    pub(crate) fn object(&self) -> Result<&'a Map<String, Value>, Finding> {
         self.value.and_then(Value::as_object).ok_or_else(|| self.not("an object"))
     }
 
-    fn not(&self, expected: &str) -> Finding {
+    pub(crate) fn not(&self, expected: &str) -> Finding {
         Finding::new(&self.path, describe(self.value), expected)
     }
 }
@@ -80,7 +92,7 @@ fn describe(value: Option<&Value>) -> String {
 }
 
 /// A name out of a closed set, as its type spells it.
-fn one_of<T: DeserializeOwned>(node: &Node<'_>, expected: &str) -> Result<T, Finding> {
+pub(crate) fn one_of<T: DeserializeOwned>(node: &Node<'_>, expected: &str) -> Result<T, Finding> {
     let value = node.value.ok_or_else(|| node.not(expected))?;
     T::deserialize(value).map_err(|_| node.not(expected))
 }
@@ -184,7 +196,7 @@ impl FromNode for Pcie {
     }
 }
 
-impl FromNode for BTreeMap<DType, Known<f64>> {
+impl<T: FromNode> FromNode for BTreeMap<DType, T> {
     fn from_node(node: &Node<'_>) -> Result<Self, Finding> {
         let entry = |key: &String| {
             let child = node.child(key)?;
@@ -219,6 +231,8 @@ impl FromNode for DevicePart {
             peak_bytes_per_s: node.optional("peak_bytes_per_s")?,
             peak_flops_per_s: node.optional("peak_flops_per_s")?.unwrap_or_default(),
             ops: node.at("ops")?,
+            recorded: node.optional("recorded")?,
+            measurements: node.optional("measurements")?.unwrap_or_default(),
         })
     }
 }
@@ -232,19 +246,31 @@ impl FromNode for LinkPart {
             h2d_pinned: node.at("h2d_pinned")?,
             h2d_pageable: node.at("h2d_pageable")?,
             d2h: node.at("d2h")?,
+            measurements: node.optional("measurements")?.unwrap_or_default(),
         })
     }
 }
 
 impl FromNode for HostPart {
     fn from_node(node: &Node<'_>) -> Result<Self, Finding> {
-        Ok(Self { name: node.at("name")?, memory_bytes: node.at("memory_bytes")?, convert: node.at("convert")? })
+        Ok(Self {
+            name: node.at("name")?,
+            memory_bytes: node.at("memory_bytes")?,
+            convert: node.at("convert")?,
+            measurements: node.optional("measurements")?.unwrap_or_default(),
+        })
     }
 }
 
 impl FromNode for DiskPart {
     fn from_node(node: &Node<'_>) -> Result<Self, Finding> {
-        Ok(Self { name: node.at("name")?, latency_ns: node.at("latency_ns")?, read: node.at("read")? })
+        Ok(Self {
+            name: node.at("name")?,
+            latency_ns: node.at("latency_ns")?,
+            read: node.at("read")?,
+            cached: node.optional("cached")?,
+            measurements: node.optional("measurements")?.unwrap_or_default(),
+        })
     }
 }
 

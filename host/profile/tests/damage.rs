@@ -129,6 +129,47 @@ fn a_rate_above_its_peak_is_named() {
 }
 
 #[test]
+fn more_work_in_less_time_is_named() {
+    let point = |amount: f64, p50: f64| json!({"amount": amount, "p10": 0.9 * p50, "p50": p50, "p90": 1.1 * p50});
+    // 1 MiB in about 1 ms and 2 MiB in 0.7 ms.
+    let falling = json!([point(1048576.0, 1e9), point(2097152.0, 3e9)]);
+    check(READ, falling, &["'disk.read.points[1].p50' is 3000000000", "0.6667", "at most about 2.0000e9"]);
+    // A tenth is what timers and caches do.
+    let mut profile = sound();
+    *profile.pointer_mut(READ).unwrap() = json!([point(1048576.0, 1e9), point(2097152.0, 2.2e9)]);
+    assert!(Profile::parse(&profile.to_string(), "card.json").is_ok());
+}
+
+#[test]
+fn a_slot_for_a_device_without_one_is_named() {
+    check("/device/unified", json!(true), &["'link.pcie' is PCI Express 4.0 x16", "absent", "'device.unified'"]);
+}
+
+#[test]
+fn tables_of_a_recording_are_looked_at() {
+    let site = |rows: Value| {
+        json!({"sites": [{"op": "linear", "dtype": "f32", "weight": "f32", "provenance": "measured",
+            "source": "a clock", "rows": rows}]})
+    };
+    let parse = |recorded: Value| {
+        let mut profile = sound();
+        profile["device"]["recorded"] = recorded;
+        Profile::parse(&profile.to_string(), "card.json")
+    };
+    assert!(parse(site(json!(["64x64x64 900 1000 1100", "128x64x64 1800 2000 2200"]))).is_ok());
+    let cases = [
+        (site(json!([])), "'device.recorded.sites[0].rows' is an empty list"),
+        (site(json!(["64x64x64 0 1000 1100"])), "'device.recorded.sites[0].rows[0].p10' is 0"),
+        (site(json!(["64x64x64 900 1000 1e30"])), "'device.recorded.sites[0].rows[0].p90'"),
+        (site(json!(["64x64x64 1200 1000 1100"])), "at least p10, which is 1200"),
+        (site(json!(["128x64x64 9 10 11", "64x64x64 900 1000 1100"])), "for the larger of two shapes"),
+    ];
+    for (recorded, part) in cases {
+        expect(&parse(recorded).unwrap_err().to_string(), &["card.json", part]);
+    }
+}
+
+#[test]
 fn every_finding_is_reported_once() {
     let mut profile = sound();
     profile["disk"]["read"]["points"][0]["p10"] = json!(-1);

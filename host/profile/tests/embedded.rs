@@ -1,7 +1,9 @@
 //! Every profile that ships is sound, and one card's times are what paper and pencil give.
 #![allow(clippy::unwrap_used)]
 
-use loadline_core::{ActMemory, Bytes, DType, Estimate, Machine, OpCost, OpKind, Provenance, Task, Tier};
+use loadline_core::{
+    ActMemory, Bytes, DType, Estimate, Machine, Op, OpCost, OpKind, Provenance, Site, StageKind, Task, Tier,
+};
 use loadline_profile::{Basis, Profile, catalog};
 
 fn machine(name: &str) -> Machine {
@@ -36,11 +38,19 @@ fn data_sheet_cards_have_a_rate_for_all_that_the_kernels_compute() {
         assert_eq!(machine.device.kernel_set, "cuda");
         for kind in OpKind::ALL {
             for dtype in [DType::F32, DType::F16, DType::Bf16] {
-                let cost = OpCost { kind, dtype, count: 1, flops: 1 << 40, bytes: 1 << 30 };
-                assert!(machine.task_time(&task(cost), Estimate::Slow).is_ok(), "{name} {kind:?} {dtype}");
+                let cost = OpCost { kind, site: site(dtype), dtype, count: 1, flops: 1 << 40, bytes: 1 << 30 };
+                assert!(
+                    machine.task_time(StageKind::Denoise, &task(cost), Estimate::Slow).is_ok(),
+                    "{name} {kind:?} {dtype}"
+                );
             }
         }
     }
+}
+
+/// No profile that ships has a table, so any site will do.
+fn site(dtype: DType) -> Site {
+    Site { op: Op::Linear, weight: dtype, dims: [1; 4] }
 }
 
 fn task(cost: OpCost) -> Task {
@@ -56,8 +66,8 @@ fn task(cost: OpCost) -> Task {
 
 /// Nanoseconds of one operation on an RTX 3060.
 fn check_op(kind: OpKind, flops: u64, bytes: u64, estimate: Estimate, expected: u64) {
-    let cost = OpCost { kind, dtype: DType::Bf16, count: 1, flops, bytes };
-    let time = machine("rtx-3060-12gb").task_time(&task(cost), estimate).unwrap();
+    let cost = OpCost { kind, site: site(DType::Bf16), dtype: DType::Bf16, count: 1, flops, bytes };
+    let time = machine("rtx-3060-12gb").task_time(StageKind::Denoise, &task(cost), estimate).unwrap();
     assert_eq!(time.0, expected, "{kind:?} {flops} {bytes} {estimate:?}");
 }
 
@@ -107,11 +117,14 @@ fn the_cpu_has_one_memory_and_the_rates_of_its_kernels() {
     assert_eq!((machine.device.granularity, machine.device.fixed_overhead), (4096, Bytes::ZERO));
     assert_eq!(machine.provenance, Provenance::Derived);
     for kind in OpKind::ALL {
-        let cost = |dtype| OpCost { kind, dtype, count: 1, flops: 1 << 30, bytes: 1 << 20 };
+        let cost = |dtype| OpCost { kind, site: site(dtype), dtype, count: 1, flops: 1 << 30, bytes: 1 << 20 };
         for dtype in [DType::F32, DType::Bf16] {
-            assert!(machine.task_time(&task(cost(dtype)), Estimate::Slow).is_ok(), "{kind:?} {dtype}");
+            assert!(
+                machine.task_time(StageKind::Denoise, &task(cost(dtype)), Estimate::Slow).is_ok(),
+                "{kind:?} {dtype}"
+            );
         }
-        assert!(machine.task_time(&task(cost(DType::F16)), Estimate::Slow).is_err(), "{kind:?}");
+        assert!(machine.task_time(StageKind::Denoise, &task(cost(DType::F16)), Estimate::Slow).is_err(), "{kind:?}");
     }
     let other = profile.with_host_memory(Bytes::gib(8)).to_machine().unwrap();
     assert_eq!((other.device.memory, other.host.memory), (Bytes::gib(8), Bytes::gib(8)));

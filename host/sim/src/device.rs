@@ -1,105 +1,85 @@
 //! The simulated device.
 
-use loadline_core::{BlockId, Bytes, Nanos, Tier};
-use loadline_engine::{Buffer, Device, DeviceError, LoadOrder, Span, TaskOrder};
+use loadline_core::{Bytes, Nanos};
+use loadline_engine::{Ahead, Buffer, Device, DeviceError, Leap, LoadOrder, Span, TaskOrder, Totals};
 
+use crate::loads::Loads;
+use crate::steady::{Mark, Marks, Repetition, State};
 use crate::times::Times;
+
+/// When something happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// At a time.
+    At(Nanos),
+    /// When the load of that number has ended.
+    Load(u64),
+}
 
 /// A machine with a virtual clock.
 pub struct SimDevice<'a> {
     times: &'a Times,
     compute: Nanos,
-    link: Nanos,
-    disk: Nanos,
+    loads: Loads<'a>,
     send: Nanos,
-    /// When the buffer that disk reads pass through on their way to the link is free again.
-    staging: Nanos,
-    /// Whether each block's host master is filled.
-    in_host: Vec<bool>,
-    spans: Option<Vec<(LoadOrder, Span)>>,
+    sending: Nanos,
+    /// Absent where every call is to be simulated.
+    marks: Option<Marks>,
     buffers: u64,
-    busy_disk: Nanos,
-    busy_send: Nanos,
 }
 
 impl<'a> SimDevice<'a> {
-    /// A machine at time zero. With `warm` every host master is already filled; with `record` the
-    /// spans of loads are kept for [`Device::settle`].
+    /// A machine at time zero. With `warm` every host master is already filled; with `full` periods are simulated
+    /// again each time they repeat, which comes to the same.
     #[must_use]
-    pub fn new(times: &'a Times, blocks: usize, warm: bool, record: bool) -> Self {
+    pub fn new(times: &'a Times, blocks: usize, warm: bool, full: bool) -> Self {
         Self {
             times,
             compute: Nanos::ZERO,
-            link: Nanos::ZERO,
-            disk: Nanos::ZERO,
+            loads: Loads::new(times, blocks, warm),
             send: Nanos::ZERO,
-            staging: Nanos::ZERO,
-            in_host: vec![warm; blocks],
-            spans: record.then(Vec::new),
+            sending: Nanos::ZERO,
+            marks: (!full).then(Marks::default),
             buffers: 0,
-            busy_disk: Nanos::ZERO,
-            busy_send: Nanos::ZERO,
         }
     }
 
     /// How long the disk was busy.
     #[must_use]
     pub fn disk_busy(&self) -> Nanos {
-        self.busy_disk
+        self.loads.sums().disk
+    }
+
+    /// Bytes that were read from disk.
+    #[must_use]
+    pub fn disk_read(&self) -> Bytes {
+        self.loads.sums().bytes
     }
 
     /// How long the link to the host was busy.
     #[must_use]
     pub fn send_busy(&self) -> Nanos {
-        self.busy_send
+        self.sending
     }
 
-    fn read(&mut self, block: BlockId, earliest: Nanos) -> Nanos {
-        let length = self.times.read(block);
-        self.disk = self.disk.max(earliest) + length;
-        self.busy_disk += length;
-        self.disk
-    }
-
-    /// When the bytes are where the link can take them, for a machine with a link.
-    fn source_ready(&mut self, order: LoadOrder) -> Nanos {
-        match order.home {
-            Tier::Disk => self.read(order.block, self.staging),
-            _ if self.in_host[order.block.0 as usize] => Nanos::ZERO,
-            _ => {
-                self.in_host[order.block.0 as usize] = true;
-                self.read(order.block, Nanos::ZERO)
-            }
+    fn mark(&self, next: usize, totals: &Totals) -> Mark {
+        Mark {
+            next,
+            now: self.compute,
+            state: State { loads: self.loads.state(self.compute), send: self.send - self.compute },
+            disk: self.loads.disk_state(self.compute),
+            sums: self.loads.sums(),
+            sending: self.sending,
+            totals: totals.clone(),
         }
-    }
-
-    fn over_the_link(&mut self, order: LoadOrder, after: Nanos) -> Span {
-        let ready = self.source_ready(order);
-        let start = self.link.max(after).max(ready);
-        let end = start + self.times.copy(order.block, order.home);
-        if order.home == Tier::Disk {
-            self.staging = end;
-        }
-        Span { start, end }
-    }
-
-    /// One lane reads and copies: straight into the slot from disk, through the master otherwise.
-    fn unified(&mut self, order: LoadOrder, after: Nanos) -> Span {
-        let start = self.link.max(after);
-        let missing = order.home == Tier::Disk || !self.in_host[order.block.0 as usize];
-        let read = if missing { self.times.read(order.block) } else { Nanos::ZERO };
-        self.busy_disk += read;
-        self.in_host[order.block.0 as usize] |= order.home != Tier::Disk;
-        let copy = if order.home == Tier::Disk { Nanos::ZERO } else { self.times.copy(order.block, order.home) };
-        Span { start, end: start + read + copy }
     }
 }
 
 impl Device for SimDevice<'_> {
-    type Event = Nanos;
+    type Event = Moment;
 
-    fn past(&self) -> Nanos {
-        Nanos::ZERO
+    fn past(&self) -> Moment {
+        Moment::At(Nanos::ZERO)
     }
 
     fn allocate(&mut self, _: Bytes) -> Result<Buffer, DeviceError> {
@@ -113,41 +93,53 @@ impl Device for SimDevice<'_> {
         Ok(())
     }
 
-    fn load(&mut self, order: LoadOrder, after: Nanos) -> Result<Nanos, DeviceError> {
-        let span = if self.times.unified() { self.unified(order, after) } else { self.over_the_link(order, after) };
-        self.link = span.end;
-        if let Some(spans) = &mut self.spans {
-            spans.push((order, span));
-        }
-        Ok(span.end)
+    fn load(&mut self, order: LoadOrder, after: Moment) -> Result<Moment, DeviceError> {
+        Ok(self.loads.push(order, after))
     }
 
-    fn run(&mut self, order: TaskOrder, ready: Nanos) -> Result<(Nanos, Span), DeviceError> {
+    fn run(&mut self, order: TaskOrder, ready: Moment) -> Result<(Moment, Span), DeviceError> {
         let at = order.at;
-        let start = self.compute.max(ready);
-        let end = start + self.times.task(at.stage, order.template, at.task);
+        let start = self.compute.max(self.loads.when(ready));
+        let end = self.loads.beside(start, self.times.task(at.stage, order.template, at.task));
         self.compute = end;
         let send = self.times.send(at.stage, order.template, at.task);
         if send > Nanos::ZERO {
             self.send = self.send.max(end) + send;
-            self.busy_send += send;
+            self.sending += send;
         }
-        Ok((end, Span { start, end }))
+        Ok((Moment::At(end), Span { start, end }))
     }
 
     fn settle(&mut self, spans: &mut dyn FnMut(LoadOrder, Span)) -> Result<Nanos, DeviceError> {
-        for (order, span) in self.spans.iter_mut().flat_map(|s| s.drain(..)) {
-            spans(order, span);
+        if let Some(marks) = &mut self.marks {
+            marks.clear();
         }
         // The next stage starts when this one has ended: frames are out, no load is in flight.
-        let end = self.compute.max(self.link).max(self.send);
+        let end = self.loads.settle(spans).max(self.compute).max(self.send);
         self.compute = end;
-        self.link = end;
-        self.disk = self.disk.max(end);
+        self.loads.rest_until(end);
         Ok(end)
     }
 
     fn now(&self) -> Nanos {
         self.compute
+    }
+
+    fn leap(&mut self, ahead: &Ahead<'_>, totals: &mut Totals) -> Leap {
+        let Some(mut marks) = self.marks.take() else { return Leap::default() };
+        self.loads.alone_until(self.compute);
+        let now = self.mark(ahead.next, totals);
+        let mut leap = Leap::default();
+        if let Some(Repetition { from, cycles, times, shift }) = marks.repetition(&now, ahead) {
+            totals.repeat(&from.totals, times);
+            self.loads.repeat(&from.sums, times, shift);
+            self.compute += shift;
+            self.send += shift;
+            self.sending += (self.sending - from.sending) * times;
+            leap = Leap { cycles: cycles * times, loading: self.loads.sums().loading - now.sums.loading };
+        }
+        marks.remember(now);
+        self.marks = Some(marks);
+        leap
     }
 }

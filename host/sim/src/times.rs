@@ -1,18 +1,41 @@
 //! How long each task and load of a job takes on a machine.
 
-use loadline_core::{BlockId, Estimate, Job, Machine, MissingRate, Nanos, Tier};
+use loadline_core::{BlockId, Bytes, Estimate, Job, JobBlock, Machine, MissingRate, Nanos, Stage, Task, Tier};
+
+use crate::speeds::Speeds;
 
 /// Durations of everything in a job, looked up instead of computed while plans are compared.
 #[derive(Clone, Debug)]
 pub struct Times {
-    /// `[stage][pass template][task]`: the device's arithmetic.
-    tasks: Vec<Vec<Vec<Nanos>>>,
-    /// `[stage][pass template][task]`: sending results to the host, which follows the task.
-    sends: Vec<Vec<Vec<Nanos>>>,
+    stages: Vec<StageTimes>,
     pinned: Vec<Nanos>,
     pageable: Vec<Nanos>,
     read: Vec<Nanos>,
+    file: Vec<Bytes>,
     unified: bool,
+    speeds: Speeds,
+}
+
+/// The same at both ends of a machine's intervals and in the middle.
+#[derive(Clone, Debug)]
+pub struct Interval {
+    /// Every rate at its fast end.
+    pub fast: Times,
+    /// Every rate at its median.
+    pub median: Times,
+    /// Every rate at its slow end.
+    pub slow: Times,
+}
+
+/// The tasks of all different passes of a stage, one pass after the other.
+#[derive(Clone, Debug, Default)]
+struct StageTimes {
+    /// Tasks in a pass.
+    width: usize,
+    /// The device's arithmetic.
+    tasks: Vec<Nanos>,
+    /// Sending results to the host, which follows the task.
+    sends: Vec<Nanos>,
 }
 
 impl Times {
@@ -21,47 +44,42 @@ impl Times {
     /// # Errors
     /// If the machine's profile lacks a rate.
     pub fn new(job: &Job, machine: &Machine, estimate: Estimate) -> Result<Self, MissingRate> {
-        let mut tasks = Vec::with_capacity(job.stages.len());
-        let mut sends = Vec::with_capacity(job.stages.len());
-        for stage in &job.stages {
-            let pass = |p: &loadline_core::Pass| p.tasks.iter().map(|t| machine.task_time(t, estimate)).collect();
-            tasks.push(stage.passes.iter().map(pass).collect::<Result<Vec<Vec<_>>, _>>()?);
-            let send = |t: &loadline_core::Task| match t.to_host.0 {
-                0 => Nanos::ZERO,
-                _ => machine.send_time(t.to_host, estimate),
-            };
-            sends.push(stage.passes.iter().map(|p| p.tasks.iter().map(send).collect()).collect());
-        }
-        let copies = |tier| job.blocks.iter().map(|b| machine.copy_time(tier, b.slab, estimate)).collect();
-        Ok(Self {
-            tasks,
-            sends,
-            pinned: copies(Tier::Pinned),
-            pageable: copies(Tier::Host),
-            read: job.blocks.iter().map(|b| machine.read_time(b.file, b.converts, estimate)).collect(),
-            unified: machine.device.unified,
-        })
+        Kinds::of(job).times(machine, estimate)
     }
 
     /// The durations that a run measured, for asking what its schedule implies: `tasks[stage][template][task]`, and for
     /// each block the time of its load, whatever its home.
     #[must_use]
     pub fn measured(tasks: Vec<Vec<Vec<Nanos>>>, loads: Vec<Nanos>) -> Self {
-        let sends = tasks.iter().map(|s| s.iter().map(|p| vec![Nanos::ZERO; p.len()]).collect()).collect();
+        let stage = |passes: Vec<Vec<Nanos>>| {
+            let width = passes.first().map_or(0, Vec::len);
+            let tasks = passes.concat();
+            StageTimes { width, sends: vec![Nanos::ZERO; tasks.len()], tasks }
+        };
         let none = vec![Nanos::ZERO; loads.len()];
-        Self { tasks, sends, pinned: none.clone(), pageable: none, read: loads, unified: true }
+        Self {
+            stages: tasks.into_iter().map(stage).collect(),
+            pinned: none.clone(),
+            pageable: none,
+            file: vec![Bytes::ZERO; loads.len()],
+            read: loads,
+            unified: true,
+            speeds: Speeds::NONE,
+        }
     }
 
     /// The arithmetic of a task.
     #[must_use]
     pub fn task(&self, stage: usize, template: usize, task: usize) -> Nanos {
-        self.tasks[stage][template][task]
+        let stage = &self.stages[stage];
+        stage.tasks[template * stage.width + task]
     }
 
     /// The time to send a task's results to the host.
     #[must_use]
     pub fn send(&self, stage: usize, template: usize, task: usize) -> Nanos {
-        self.sends[stage][template][task]
+        let stage = &self.stages[stage];
+        stage.sends[template * stage.width + task]
     }
 
     /// The time that a block keeps the link busy.
@@ -79,9 +97,112 @@ impl Times {
         self.read[block.0 as usize]
     }
 
+    /// The bytes that are read for a block.
+    #[must_use]
+    pub fn file(&self, block: BlockId) -> Bytes {
+        self.file[block.0 as usize]
+    }
+
     /// Whether device memory is host memory.
     #[must_use]
     pub fn unified(&self) -> bool {
         self.unified
     }
+
+    /// How fast computing and loading go beside each other.
+    #[must_use]
+    pub fn speeds(&self) -> Speeds {
+        self.speeds
+    }
+}
+
+impl Interval {
+    /// The durations of a job on a machine.
+    ///
+    /// # Errors
+    /// If the machine's profile lacks a rate.
+    pub fn new(job: &Job, machine: &Machine) -> Result<Self, MissingRate> {
+        let kinds = Kinds::of(job);
+        Ok(Self {
+            fast: kinds.times(machine, Estimate::Fast)?,
+            median: kinds.times(machine, Estimate::Median)?,
+            slow: kinds.times(machine, Estimate::Slow)?,
+        })
+    }
+}
+
+/// A job with its equal tasks and equal blocks found, so that each is timed once: a model's blocks are mostly alike.
+struct Kinds<'j> {
+    job: &'j Job,
+    tasks: Vec<Distinct<&'j Task>>,
+    blocks: Distinct<&'j JobBlock>,
+}
+
+/// The different ones of some things, and which of them each is.
+struct Distinct<T> {
+    values: Vec<T>,
+    of: Vec<usize>,
+}
+
+impl<T: Copy> Distinct<T> {
+    fn of(things: impl Iterator<Item = T>, same: impl Fn(T, T) -> bool) -> Self {
+        let (mut values, mut of) = (Vec::new(), Vec::new());
+        for thing in things {
+            // Equal things stand next to each other, so the latest comes first.
+            let known = values.iter().rposition(|value| same(*value, thing));
+            of.push(known.unwrap_or(values.len()));
+            if known.is_none() {
+                values.push(thing);
+            }
+        }
+        Self { values, of }
+    }
+
+    fn try_each<R: Copy, E>(&self, time: impl FnMut(&T) -> Result<R, E>) -> Result<Vec<R>, E> {
+        let times = self.values.iter().map(time).collect::<Result<Vec<R>, E>>()?;
+        Ok(self.of.iter().map(|kind| times[*kind]).collect())
+    }
+
+    fn each<R: Copy>(&self, time: impl FnMut(&T) -> R) -> Vec<R> {
+        let times: Vec<R> = self.values.iter().map(time).collect();
+        self.of.iter().map(|kind| times[*kind]).collect()
+    }
+}
+
+impl<'j> Kinds<'j> {
+    fn of(job: &'j Job) -> Self {
+        let tasks = |stage: &'j Stage| Distinct::of(stage.passes.iter().flat_map(|p| &p.tasks), same_work);
+        let blocks =
+            Distinct::of(job.blocks.iter(), |a, b| (a.slab, a.file, a.converts) == (b.slab, b.file, b.converts));
+        Self { job, tasks: job.stages.iter().map(tasks).collect(), blocks }
+    }
+
+    fn times(&self, machine: &Machine, estimate: Estimate) -> Result<Times, MissingRate> {
+        let send = |task: &&Task| match task.to_host {
+            Bytes::ZERO => Nanos::ZERO,
+            bytes => machine.send_time(bytes, estimate),
+        };
+        let stage = |(stage, tasks): (&Stage, &Distinct<&Task>)| {
+            Ok(StageTimes {
+                width: stage.tasks_per_pass(),
+                tasks: tasks.try_each(|task| machine.task_time(stage.kind, task, estimate))?,
+                sends: tasks.each(send),
+            })
+        };
+        let copies = |tier| self.blocks.each(|block| machine.copy_time(tier, block.slab, estimate));
+        Ok(Times {
+            stages: self.job.stages.iter().zip(&self.tasks).map(stage).collect::<Result<_, _>>()?,
+            pinned: copies(Tier::Pinned),
+            pageable: copies(Tier::Host),
+            read: self.blocks.each(|block| machine.read_time(block.file, block.converts, estimate)),
+            file: self.job.blocks.iter().map(|block| block.file).collect(),
+            unified: machine.device.unified,
+            speeds: Speeds::of(machine.contention),
+        })
+    }
+}
+
+/// Whether two tasks of a stage take equally long on every machine.
+fn same_work(a: &Task, b: &Task) -> bool {
+    (a.gathered, a.to_host) == (b.gathered, b.to_host) && a.ops == b.ops
 }

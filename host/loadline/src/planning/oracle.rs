@@ -4,70 +4,71 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use loadline_core::check::{check, has_errors};
-use loadline_core::{Budget, Cfg, Estimate, Forecast, Job, Knobs, Machine, Plan, StageForecast, stage_bound};
+use loadline_core::{Budget, Cfg, Estimate, Forecast, Job, Knobs, Plan, StageForecast, stage_bound};
 use loadline_models::ops::KernelSet;
 use loadline_models::schedule::SamplerOptions;
 use loadline_policy::{Oracle, Outlook};
 use loadline_sim::Times;
 
 use super::forecasting::{simulate, weight_room};
-use crate::Model;
+use super::shelf::Bench;
 
-/// Answers probes and forecasts, and remembers what it lowered.
+/// Answers probes and forecasts.
 pub(super) struct Simulator<'a> {
-    model: &'a Model,
-    machine: &'a Machine,
+    bench: &'a Bench<'a>,
     budget: Budget,
     sampling: &'a SamplerOptions,
     kernels: Arc<dyn KernelSet>,
-    jobs: BTreeMap<Cfg, (Job, Times)>,
+    jobs: BTreeMap<Cfg, Arc<Job>>,
     base: Knobs,
 }
 
 impl<'a> Simulator<'a> {
     pub(super) fn new(
-        model: &'a Model,
-        machine: &'a Machine,
+        bench: &'a Bench<'a>,
         budget: Budget,
         sampling: &'a SamplerOptions,
         kernels: Arc<dyn KernelSet>,
-        job: &Job,
-    ) -> Result<Self, loadline_core::MissingRate> {
-        let times = Times::new(job, machine, Estimate::Median)?;
-        let (base, cfg) = (job.knobs.clone(), job.knobs.cfg);
-        let jobs = BTreeMap::from([(cfg, (job.clone(), times))]);
-        Ok(Self { model, machine, budget, sampling, kernels, jobs, base })
+        job: &Arc<Job>,
+    ) -> Self {
+        let (base, jobs) = (job.knobs.clone(), BTreeMap::from([(job.knobs.cfg, Arc::clone(job))]));
+        Self { bench, budget, sampling, kernels, jobs, base }
     }
 
     /// The job that a plan was made for, if it was lowered here.
-    pub(super) fn take(mut self, knobs: &Knobs) -> Option<Job> {
-        self.jobs.remove(&knobs.cfg).map(|(job, _)| job).filter(|job| job.knobs == *knobs)
+    pub(super) fn job(self, knobs: &Knobs) -> Option<Arc<Job>> {
+        self.jobs.get(&knobs.cfg).filter(|job| job.knobs == *knobs).cloned()
     }
 
     /// Policies may move between sequential and pair, which gives the same bits, and nothing else.
-    fn lowered(&mut self, knobs: &Knobs) -> Result<&(Job, Times), String> {
+    fn lowered(&mut self, knobs: &Knobs) -> Result<&Arc<Job>, String> {
         if (Knobs { cfg: self.base.cfg, ..knobs.clone() }) != self.base {
             return Err("the request allows no other knobs than the way guidance runs".to_owned());
         }
         if !self.jobs.contains_key(&knobs.cfg) {
-            let request = &self.jobs[&self.base.cfg].0.request.clone();
-            let job = self.model.lower(request, knobs, self.sampling, Arc::clone(&self.kernels));
-            let job = job.map_err(|e| e.to_string())?;
-            let times = Times::new(&job, self.machine, Estimate::Median).map_err(|e| e.to_string())?;
-            self.jobs.insert(knobs.cfg, (job, times));
+            let request = &self.jobs[&self.base.cfg].request;
+            let job = self.bench.shelf().job(request, knobs, self.sampling, &self.kernels);
+            self.jobs.insert(knobs.cfg, job.map_err(|e| e.to_string())?);
         }
         Ok(&self.jobs[&knobs.cfg])
+    }
+
+    fn timed(&mut self, knobs: &Knobs) -> Result<(Arc<Job>, Arc<Times>), String> {
+        let job = Arc::clone(self.lowered(knobs)?);
+        let times = self.bench.times(&job, Estimate::Median).map_err(|e| e.to_string())?;
+        Ok((job, times))
     }
 }
 
 impl Oracle for Simulator<'_> {
     fn probe(&mut self, knobs: &Knobs) -> Result<Job, String> {
-        self.lowered(knobs).map(|(job, _)| job.clone())
+        self.lowered(knobs).map(|job| Job::clone(job))
     }
 
     fn forecast(&mut self, plan: &Plan) -> Result<Outlook, String> {
-        let (machine, budget) = (self.machine, self.budget);
-        let (job, times) = self.lowered(&plan.knobs)?;
+        let (machine, budget) = (self.bench.machine(), self.budget);
+        let (job, times) = self.timed(&plan.knobs)?;
+        let (job, times) = (&*job, &*times);
         let findings = check(plan, job, machine, &budget);
         if has_errors(&findings) {
             return Err(findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "));

@@ -4,16 +4,18 @@ use std::sync::Arc;
 
 use loadline_core::check::{Finding, check, has_errors};
 use loadline_core::{
-    BlockId, Budget, Bytes, Cause, Cfg, DType, Decision, Forecast, Job, Knobs, LoadedBlock, Machine, Plan, Request,
-    Settings, Situation, TileSize,
+    BlockId, Budget, Bytes, Cause, Cfg, DType, Decision, Forecast, Job, Knobs, LoadedBlock, Machine, Plan, Refusal,
+    Request, Settings, Situation, TileSize,
 };
 use loadline_models::ops::{KernelSet, StreamedCuda};
 use loadline_models::schedule::SamplerOptions;
 use loadline_nn::CpuKernels;
 use loadline_policy::{Policy, PolicyError};
 
+use super::forecast;
 use super::oracle::Simulator;
-use super::{Certificate, forecast};
+use super::refusal::{self, Refused};
+use super::shelf::{Bench, Shelf};
 use crate::{Error, Model};
 
 /// The knobs that a person set. What is absent stays at its default.
@@ -52,7 +54,7 @@ pub struct Asked {
 #[derive(Clone, Debug)]
 pub struct Planned {
     /// The job.
-    pub job: Job,
+    pub job: Arc<Job>,
     /// The plan.
     pub plan: Plan,
     /// What it is expected to take.
@@ -83,6 +85,23 @@ pub struct Planner<'a> {
     pub more_to_come: bool,
 }
 
+/// What came of asking for a plan.
+pub(crate) enum Attempt {
+    /// A checked plan with its forecast.
+    Fits(Box<Planned>),
+    /// The policy's no.
+    Refused(Refused),
+}
+
+/// A checked plan that nobody has forecast yet.
+pub(super) struct Draft {
+    job: Arc<Job>,
+    plan: Plan,
+    advice: Vec<Finding>,
+    tiled_to_fit: bool,
+    fuel: u64,
+}
+
 impl Planner<'_> {
     /// Plans a request.
     ///
@@ -91,11 +110,40 @@ impl Planner<'_> {
     /// profile
     /// or policy.
     pub fn plan(&self, asked: &Asked) -> Result<Planned, Error> {
-        let budget = self.budget(asked)?;
-        match self.within(asked, budget)? {
-            Ok(planned) => Ok(planned),
-            Err(refused) => Err(Error::NeverFits(Box::new(self.certificate(asked, budget, &refused)?))),
+        self.plan_on(&Bench::new(&Shelf::new(self.model), self.machine), asked)
+    }
+
+    /// The same with what other plans have left on a bench. A bench of another model or machine is not used.
+    ///
+    /// # Errors
+    /// As [`plan`](Self::plan).
+    pub fn plan_on(&self, bench: &Bench<'_>, asked: &Asked) -> Result<Planned, Error> {
+        if !self.is_mine(bench) {
+            return self.plan(asked);
         }
+        match self.attempt_on(bench, asked)? {
+            Attempt::Fits(planned) => Ok(*planned),
+            Attempt::Refused(refused) => {
+                let certificate = refusal::certificate(self, bench, asked, self.budget(asked)?, &refused)?;
+                Err(Error::NeverFits(Box::new(certificate)))
+            }
+        }
+    }
+
+    /// A plan or a refusal, without the search for what would fit. The bench must be of the planner's model and machine.
+    ///
+    /// # Errors
+    /// As [`plan`](Self::plan); [`Error::NeverFits`] only where the host is too small.
+    pub(crate) fn attempt_on(&self, bench: &Bench<'_>, asked: &Asked) -> Result<Attempt, Error> {
+        let budget = self.budget(asked)?;
+        match self.within(bench, asked, budget)? {
+            Ok(draft) => Ok(Attempt::Fits(Box::new(self.forecast(bench, draft, budget)?))),
+            Err(refused) => Ok(Attempt::Refused(refused)),
+        }
+    }
+
+    fn is_mine(&self, bench: &Bench<'_>) -> bool {
+        std::ptr::eq(self.machine, bench.machine()) && std::ptr::eq(self.model, bench.shelf().model())
     }
 
     /// The kernels whose scratch counts on this machine.
@@ -117,7 +165,11 @@ impl Planner<'_> {
         }
     }
 
-    fn budget(&self, asked: &Asked) -> Result<Budget, Error> {
+    /// The limits of a request on this machine.
+    ///
+    /// # Errors
+    /// If more is asked for than the device has.
+    pub(crate) fn budget(&self, asked: &Asked) -> Result<Budget, Error> {
         let device = &self.machine.device;
         let card = device.memory - asked.used_by_others;
         if asked.used_by_others > device.memory {
@@ -138,7 +190,7 @@ impl Planner<'_> {
     }
 
     /// The knobs of a request, tiled or not.
-    fn knobs(&self, asked: &Asked, tile: Option<(TileSize, u32)>) -> Knobs {
+    pub(super) fn knobs(&self, asked: &Asked, tile: Option<(TileSize, u32)>) -> Knobs {
         let choice = &asked.knobs;
         let named = |component: &str| {
             let given = choice.storage.iter().rev().find(|(name, _)| name == component || name.is_empty());
@@ -157,9 +209,14 @@ impl Planner<'_> {
     }
 
     /// A plan within a budget, tiled if nothing else fits; or the job and reason of the refusal.
-    fn within(&self, asked: &Asked, budget: Budget) -> Result<Result<Planned, Refused>, Error> {
-        let mut refused = match self.attempt(asked, None, budget)? {
-            Ok(planned) => return Ok(Ok(planned)),
+    pub(super) fn within(
+        &self,
+        bench: &Bench<'_>,
+        asked: &Asked,
+        budget: Budget,
+    ) -> Result<Result<Draft, Refused>, Error> {
+        let mut refused = match self.decide(bench, asked, None, budget)? {
+            Ok(draft) => return Ok(Ok(draft)),
             Err(refused) => refused,
         };
         if asked.knobs.tile.is_some() {
@@ -167,38 +224,28 @@ impl Planner<'_> {
         }
         for tile in self.model.tile_sizes() {
             // Tiles shrink the decoder only: they are no help where another stage is too large.
-            if !self.decoder_breaks(&refused.job, budget) {
+            if !refusal::decoder_breaks(&refused.job, self.machine, budget) {
                 break;
             }
-            match self.attempt(asked, Some(tile), budget)? {
-                Ok(planned) => return Ok(Ok(Planned { tiled_to_fit: true, ..planned })),
+            match self.decide(bench, asked, Some(tile), budget)? {
+                Ok(draft) => return Ok(Ok(Draft { tiled_to_fit: true, ..draft })),
                 Err(smaller) => refused = smaller,
             }
         }
         Ok(Err(refused))
     }
 
-    fn decoder_breaks(&self, job: &Job, budget: Budget) -> bool {
-        let vae = |s: &loadline_core::Stage| {
-            matches!(s.kind, loadline_core::StageKind::VaeDecode | loadline_core::StageKind::VaeEncode)
-        };
-        let needs = |s: &loadline_core::Stage| least(job, s, self.machine);
-        let over = |s: &&loadline_core::Stage| needs(s) > budget.device;
-        // A policy may keep to less than the budget; then the decoder is worth shrinking while it is the largest.
-        let largest = job.stages.iter().max_by_key(|s| needs(s));
-        job.stages.iter().filter(over).any(vae) || largest.is_some_and(vae)
-    }
-
-    fn attempt(
+    /// Asks the policy, and checks its answer.
+    fn decide(
         &self,
+        bench: &Bench<'_>,
         asked: &Asked,
         tile: Option<(TileSize, u32)>,
         budget: Budget,
-    ) -> Result<Result<Planned, Refused>, Error> {
+    ) -> Result<Result<Draft, Refused>, Error> {
         let kernels = self.kernels()?;
-        let knobs = self.knobs(asked, tile);
-        let job = self.model.lower(&asked.request, &knobs, &asked.sampling, Arc::clone(&kernels))?;
-        let mut oracle = Simulator::new(self.model, self.machine, budget, &asked.sampling, kernels, &job)?;
+        let job = bench.shelf().job(&asked.request, &self.knobs(asked, tile), &asked.sampling, &kernels)?;
+        let mut oracle = Simulator::new(bench, budget, &asked.sampling, kernels, &job);
         let all = (0..job.blocks.len() as u32).map(BlockId);
         let upcoming: Vec<BlockId> = all.filter(|_| self.more_to_come).collect();
         let situation = Situation {
@@ -216,125 +263,38 @@ impl Planner<'_> {
         };
         let decided = match self.policy.decide(&situation, &mut oracle) {
             Ok(decided) => decided,
-            Err(PolicyError::Refused(refusal)) => {
-                let message = refusal.message;
-                return Ok(Err(Refused { job, message }));
+            Err(PolicyError::Refused(Refusal { stage, needs, message })) => {
+                return Ok(Err(Refused { job, stage, needs, message }));
             }
             Err(source) => return Err(Error::Policy { name: self.policy.id().name.clone(), source }),
         };
         let Decision::Plan(plan) = decided.decision else {
-            let finding = "there is no plan to keep before the first".to_owned();
-            return Err(Error::BadPlan { policy: self.policy.id().name.clone(), finding });
+            return Err(self.bad_plan("there is no plan to keep before the first".to_owned()));
         };
-        let job = if plan.knobs == job.knobs { job } else { oracle.take(&plan.knobs).unwrap_or(job) };
+        let job = oracle.job(&plan.knobs).unwrap_or(job);
         self.accept(job, *plan, budget, decided.fuel).map(Ok)
     }
 
-    fn accept(&self, job: Job, plan: Plan, budget: Budget, fuel: u64) -> Result<Planned, Error> {
+    fn accept(&self, job: Arc<Job>, plan: Plan, budget: Budget, fuel: u64) -> Result<Draft, Error> {
         let findings = check(&plan, &job, self.machine, &budget);
         if let Some(finding) = findings.iter().find(|f| matches!(f, Finding::HostBudget { .. })) {
-            return Err(Error::NeverFits(Box::new(host_certificate(finding, &job, self.machine, budget))));
+            let certificate = refusal::host_certificate(finding, &job, self.machine, budget);
+            return Err(Error::NeverFits(Box::new(certificate)));
         }
         if has_errors(&findings) {
             let finding = findings.iter().map(ToString::to_string).next().unwrap_or_default();
-            return Err(Error::BadPlan { policy: self.policy.id().name.clone(), finding });
+            return Err(self.bad_plan(finding));
         }
+        Ok(Draft { job, plan, advice: findings, tiled_to_fit: false, fuel })
+    }
+
+    fn bad_plan(&self, finding: String) -> Error {
+        Error::BadPlan { policy: self.policy.id().name.clone(), finding }
+    }
+
+    fn forecast(&self, _bench: &Bench<'_>, draft: Draft, budget: Budget) -> Result<Planned, Error> {
+        let Draft { job, plan, advice, tiled_to_fit, fuel } = draft;
         let forecast = forecast(&job, &plan, self.machine)?;
-        Ok(Planned { job, plan, forecast, budget, advice: findings, tiled_to_fit: false, fuel })
-    }
-
-    fn certificate(&self, asked: &Asked, budget: Budget, refused: &Refused) -> Result<Certificate, Error> {
-        let job = &refused.job;
-        let worst = job.stages.iter().rev().max_by_key(|s| least(job, s, self.machine));
-        let (stage, tensor) = worst.map_or_else(Default::default, |s| (s.name.clone(), culprit(job, s)));
-        Ok(Certificate {
-            reason: refused.message.clone(),
-            budget_bytes: budget.device,
-            device_bytes: self.machine.device.memory,
-            min_budget_bytes: self.smallest_budget(asked, budget, job)?,
-            stage,
-            tensor,
-            nearest_request: self.nearest(asked, budget)?,
-        })
-    }
-
-    /// The smallest budget with which the same command makes a plan. The sum of what cannot be avoided is
-    /// tried first; a policy that wants more is searched by bisection.
-    fn smallest_budget(&self, asked: &Asked, budget: Budget, job: &Job) -> Result<Option<Bytes>, Error> {
-        let granule = self.machine.device.granularity.max(1);
-        let works = |bytes: u64| -> Result<bool, Error> {
-            Ok(self.within(asked, Budget { device: Bytes(bytes), ..budget })?.is_ok())
-        };
-        let least = job.stages.iter().map(|s| least(job, s, self.machine)).max().unwrap_or(Bytes::ZERO);
-        let least = least.round_up(granule).0;
-        if works(least)? && !works(least.saturating_sub(granule))? {
-            return Ok(Some(Bytes(least)));
-        }
-        let most = self.machine.device.memory.0.max(least.saturating_mul(64)) / granule * granule;
-        if !works(most)? {
-            return Ok(None);
-        }
-        let (mut low, mut high) = (0, most / granule);
-        while high - low > 1 {
-            let middle = low + (high - low) / 2;
-            if works(middle * granule)? { high = middle } else { low = middle }
-        }
-        Ok(Some(Bytes(high * granule)))
-    }
-
-    /// The most frames of the same size that could fit.
-    fn nearest(&self, asked: &Asked, budget: Budget) -> Result<Option<Request>, Error> {
-        let kernels = self.kernels()?;
-        let tile = asked.knobs.tile.is_none().then(|| self.model.tile_sizes().pop()).flatten();
-        let fits = |frames: u32| -> bool {
-            let request = Request { frames, ..asked.request.clone() };
-            let job = self.model.lower(&request, &self.knobs(asked, tile), &asked.sampling, Arc::clone(&kernels));
-            job.is_ok_and(|job| job.stages.iter().all(|s| least(&job, s, self.machine) <= budget.device))
-        };
-        let (mut low, mut high) = (0, asked.request.frames.saturating_sub(1) / 4);
-        if !fits(1) {
-            return Ok(None);
-        }
-        while high - low > 1 {
-            let middle = low + (high - low) / 2;
-            if fits(4 * middle + 1) { low = middle } else { high = middle }
-        }
-        let request = Request { frames: 4 * low + 1, ..asked.request.clone() };
-        // Fewer frames help only if the policy, with its settings, plans them too.
-        let nearer = Asked { request: request.clone(), ..asked.clone() };
-        Ok(self.within(&nearer, budget)?.is_ok().then_some(request))
-    }
-}
-
-/// A policy's no, and the job it was about.
-struct Refused {
-    job: Job,
-    message: String,
-}
-
-/// What a stage needs at least: its activations and one slot for its largest block.
-fn least(job: &Job, stage: &loadline_core::Stage, machine: &Machine) -> Bytes {
-    let granule = machine.device.granularity;
-    machine.device.fixed_overhead
-        + stage.activation_peak().round_up(granule)
-        + job.largest_block(stage).round_up(granule)
-}
-
-fn culprit(job: &Job, stage: &loadline_core::Stage) -> String {
-    let block = job.largest_block(stage);
-    let Some(task) = stage.peak_task() else { return format!("the largest block ({block})") };
-    format!("the activations of task '{}' ({}) beside the largest block ({block})", task.name, task.memory.peak)
-}
-
-/// No device budget helps where the host is too small: frames and what disk reads pass through stay there.
-fn host_certificate(finding: &Finding, job: &Job, machine: &Machine, budget: Budget) -> Certificate {
-    Certificate {
-        reason: format!("{finding}; raise --ram, or ask for fewer frames or a smaller size"),
-        budget_bytes: budget.device,
-        device_bytes: machine.device.memory,
-        min_budget_bytes: None,
-        stage: "host".to_owned(),
-        tensor: format!("the output frames ({}) beside the largest block", job.frames_host),
-        nearest_request: None,
+        Ok(Planned { job, plan, forecast, budget, advice, tiled_to_fit, fuel })
     }
 }

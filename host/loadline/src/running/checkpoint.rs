@@ -2,55 +2,48 @@
 //!
 //! A folder beside the result: `state.safetensors` with everything that lives at the last safe point, replaced as a
 //! whole, and `frames.f32` with decoded chunks in their order, to which each chunk is appended. The state says how
-//! much of the frames belongs to it; whatever was appended after it is ignored. Tensors for `--dump-tensors` lie beside
-//! them, a file each, so that a resumed run writes the same dump. A lock keeps two runs from sharing a result.
+//! much of the frames belongs to it; whatever was appended after it is overwritten. Tensors for `--dump-tensors` lie
+//! beside them, a file each, so that a resumed run writes the same dump. A lock keeps two runs from sharing a result.
+//!
+//! Every part has a digest in the state, and the state has one of itself: a flipped bit is an error, never another
+//! result. Nothing that was found damaged is deleted.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use loadline_core::{Knobs, Request};
 use loadline_models::weights::WeightIndex;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use super::output::{read_tensor, write_floats, write_tensors};
+use super::digest::Digest;
+use super::identity::Identity;
+use super::output::{Tensors, read_tensor, write_floats, write_tensors};
 use crate::Error;
+use crate::error::told;
 
-const VERSION: u32 = 2;
-
-/// What a checkpoint belongs to: a run that differs in any of this would go on to another result.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Identity {
-    pub(super) model: String,
-    pub(super) request: Request,
-    pub(super) prompt: String,
-    pub(super) negative_prompt: String,
-    pub(super) seed: u64,
-    pub(super) knobs: Knobs,
-    pub(super) sampling: String,
-    pub(super) latents: Option<String>,
-}
+const VERSION: u64 = 3;
 
 /// Where a run stands.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Standing {
-    version: u32,
+    version: u64,
     identity: Identity,
     /// The stage and the first pass that has not run.
     pub(super) stage: usize,
     pub(super) pass: u64,
-    /// Values of `frames.f32` that belong to this state.
-    pub(super) frame_values: u64,
-    /// What [`checksum`] gives for those values and for the tensors of the state.
+    /// Values of `frames.f32` that belong to this state, and their digest.
+    frame_values: u64,
     frame_sum: u64,
+    /// The digest of the state's tensors.
     state_sum: u64,
-    /// Whether tensors are kept for a dump.
-    dump: bool,
+    /// The digests of the dump's tensors; nothing if no dump is wanted.
+    dump: Option<BTreeMap<String, u64>>,
     /// The hash of the plan that ran, for the record.
-    pub(super) plan: String,
+    plan: String,
 }
-
-pub(super) type Tensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
 
 /// A checkpoint folder.
 #[derive(Debug)]
@@ -59,18 +52,17 @@ pub(super) struct Checkpoint {
     identity: Identity,
     plan: String,
     frame_values: u64,
-    frame_sum: u64,
-    /// Names of the dump's tensors that are saved; nothing if no dump is wanted.
-    dumped: Option<BTreeSet<String>>,
+    frame_sum: Digest,
+    /// Digests of the dump's tensors that are saved; nothing if no dump is wanted.
+    dumped: Option<BTreeMap<String, u64>>,
     /// Held while the run lives; the system lets go of it however the process ends.
     lock: Option<File>,
 }
 
-/// What a checkpoint gives back.
+/// What a checkpoint gives back, beside its [frames](Checkpoint::replay).
 pub(super) struct Saved {
     pub(super) standing: Standing,
     pub(super) tensors: Tensors,
-    pub(super) frames: Vec<f32>,
     pub(super) dumped: Tensors,
 }
 
@@ -79,9 +71,9 @@ impl Checkpoint {
     pub(super) fn beside(result: &Path, identity: Identity, plan: String, dump: bool) -> Self {
         let mut name = result.file_name().unwrap_or_default().to_owned();
         name.push(".checkpoint");
-        let dumped = dump.then(BTreeSet::new);
+        let dumped = dump.then(BTreeMap::new);
         let folder = result.with_file_name(name);
-        Self { folder, identity, plan, frame_values: 0, frame_sum: 0, dumped, lock: None }
+        Self { folder, identity, plan, frame_values: 0, frame_sum: Digest::default(), dumped, lock: None }
     }
 
     pub(super) fn folder(&self) -> &Path {
@@ -108,56 +100,56 @@ impl Checkpoint {
     pub(super) fn open(&mut self, resume: bool) -> Result<Option<Saved>, Error> {
         fs::create_dir_all(&self.folder).map_err(|e| Error::output(&self.folder, &e))?;
         self.take_lock()?;
-        if resume {
-            return self.load();
+        if resume && self.state().symlink_metadata().is_ok() {
+            return self.load().map(Some);
         }
-        for file in [self.state(), self.frames()].iter().filter(|f| f.exists()) {
-            fs::remove_file(file).map_err(|e| Error::output(file, &e))?;
+        for file in [self.state(), self.frames()] {
+            gone(fs::remove_file(&file)).map_err(|e| Error::output(&file, &e))?;
         }
-        if self.dump().exists() {
-            fs::remove_dir_all(self.dump()).map_err(|e| Error::output(&self.folder, &e))?;
-        }
+        gone(fs::remove_dir_all(self.dump())).map_err(|e| Error::output(&self.dump(), &e))?;
         Ok(None)
     }
 
     fn take_lock(&mut self) -> Result<(), Error> {
         let path = self.folder.join("lock");
+        let busy = || {
+            let detail = "another run is making this result; wait for it, or name another with -o".to_owned();
+            Err(Error::Output { path: self.folder.clone(), detail })
+        };
         let file = File::create(&path).map_err(|e| Error::output(&path, &e))?;
-        match file.try_lock() {
-            Err(TryLockError::WouldBlock) => {
-                let detail = "another run is making this result; wait for it, or name another with -o".to_owned();
-                Err(Error::Output { path: self.folder.clone(), detail })
-            }
-            // Some network file systems have no locks: going on without one is what every other tool does.
-            Ok(()) | Err(TryLockError::Error(_)) => {
-                self.lock = Some(file);
-                Ok(())
-            }
+        // Some network file systems have no locks: going on without one is what every other tool does.
+        if matches!(file.try_lock(), Err(TryLockError::WouldBlock)) {
+            return busy();
         }
+        // A run that ends removes its folder: what was locked may be the file of one that has just ended.
+        let same = |held: &fs::Metadata, named: &fs::Metadata| held.ino() == named.ino();
+        match (file.metadata(), fs::metadata(&path)) {
+            (Ok(held), Ok(named)) if same(&held, &named) => self.lock = Some(file),
+            _ => return busy(),
+        }
+        Ok(())
     }
 
     /// Keeps the dump's tensors that are new since the last safe point.
     pub(super) fn keep(&mut self, tensors: &Tensors) -> Result<(), Error> {
         let folder = self.dump();
         let Some(dumped) = &mut self.dumped else { return Ok(()) };
-        for (name, tensor) in tensors.iter().filter(|(name, _)| !dumped.contains(*name)).collect::<Vec<_>>() {
+        for (name, tensor) in tensors.iter().filter(|(name, _)| !dumped.contains_key(*name)).collect::<Vec<_>>() {
             fs::create_dir_all(&folder).map_err(|e| Error::output(&folder, &e))?;
             let one = Tensors::from([(name.clone(), tensor.clone())]);
-            write_tensors(&folder.join(format!("{name}.safetensors")), &one, None)?;
-            dumped.insert(name.clone());
+            write_tensors(&dump_file(&folder, name), &one, &[])?;
+            dumped.insert(name.clone(), digest_of(&one));
         }
         Ok(())
     }
 
     /// Saves a safe point: `fresh` are frames decoded since the last one.
     pub(super) fn save(&mut self, stage: usize, pass: u64, tensors: &Tensors, fresh: &[f32]) -> Result<(), Error> {
-        let failed = |e: std::io::Error| Error::output(&self.folder, &e);
-        fs::create_dir_all(&self.folder).map_err(failed)?;
+        fs::create_dir_all(&self.folder).map_err(|e| Error::output(&self.folder, &e))?;
         if !fresh.is_empty() {
-            let file = OpenOptions::new().create(true).append(true).open(self.frames());
-            file.and_then(|mut f| write_floats(&mut f, fresh)).map_err(failed)?;
+            self.append(fresh).map_err(|e| Error::output(&self.frames(), &e))?;
             self.frame_values += fresh.len() as u64;
-            self.frame_sum = checksum(self.frame_sum, fresh);
+            self.frame_sum.numbers(fresh);
         }
         let standing = Standing {
             version: VERSION,
@@ -165,100 +157,152 @@ impl Checkpoint {
             stage,
             pass,
             frame_values: self.frame_values,
-            frame_sum: self.frame_sum,
-            state_sum: sum_of(tensors),
-            dump: self.dumped.is_some(),
+            frame_sum: self.frame_sum.value(),
+            state_sum: digest_of(tensors),
+            dump: self.dumped.clone(),
             plan: self.plan.clone(),
         };
-        let text = serde_json::to_string(&standing).map_err(|e| Error::output(&self.folder, &e))?;
-        write_tensors(&self.state(), tensors, Some(&text))
+        let text = serde_json::to_string(&standing).map_err(|e| Error::output(&self.state(), &io::Error::other(e)))?;
+        let sum = format!("{:016x}", Digest::of_text(&text));
+        write_tensors(&self.state(), tensors, &[("loadline", &text), ("sum", &sum)])
     }
 
-    /// Reads what was saved; nothing if there is no checkpoint.
-    fn load(&mut self) -> Result<Option<Saved>, Error> {
+    /// What a run appended before it was killed, and never counted, is overwritten.
+    fn append(&self, fresh: &[f32]) -> io::Result<()> {
+        let end = 4 * self.frame_values;
+        let mut file = OpenOptions::new().create(true).write(true).truncate(false).open(self.frames())?;
+        file.set_len(end)?;
+        file.seek(SeekFrom::Start(end))?;
+        write_floats(&mut file, fresh)?;
+        file.sync_all()
+    }
+
+    /// The error of a checkpoint that is no use, with the ways out.
+    pub(super) fn damaged(&self, detail: &str) -> Error {
+        let detail = format!(
+            "{detail}; nothing was deleted: bring the file back, or delete {} to start over",
+            self.folder.display()
+        );
+        Error::Output { path: self.state(), detail }
+    }
+
+    fn load(&mut self) -> Result<Saved, Error> {
+        let standing = self.standing().map_err(|e| self.damaged(&e))?;
+        if let Some(what) = self.identity.differs(&standing.identity) {
+            let detail = format!(
+                "this checkpoint was made with another {what}: give what it was made with, name another result with -o, \
+                 or delete {} to start over",
+                self.folder.display()
+            );
+            return Err(Error::Output { path: self.state(), detail });
+        }
+        let tensors = self.read_all(&self.state()).map_err(|e| self.damaged(&e))?;
+        if digest_of(&tensors) != standing.state_sum {
+            return Err(self.damaged("its numbers are not those that were saved"));
+        }
+        let dumped = self.read_dump(&standing)?;
+        Ok(Saved { standing, tensors, dumped })
+    }
+
+    fn standing(&self) -> Result<Standing, String> {
         let path = self.state();
-        if !path.exists() {
-            return Ok(None);
+        let bytes = fs::read(&path).map_err(|e| e.to_string())?;
+        let length = bytes.get(..8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_le_bytes);
+        let header = usize::try_from(length).ok().and_then(|n| bytes.get(8..8usize.checked_add(n)?));
+        let header = header.filter(|h| !h.is_empty()).ok_or("the file is cut off")?;
+        let header: Value = serde_json::from_slice(header).map_err(|e| format!("its header is damaged: {e}"))?;
+        let field = |name: &str| header.pointer(&format!("/__metadata__/{name}")).and_then(Value::as_str);
+        let text = field("loadline").ok_or("this is no checkpoint of loadline")?;
+        let value: Value = serde_json::from_str(text).map_err(|e| format!("its header is damaged: {e}"))?;
+        match value.get("version").and_then(Value::as_u64) {
+            Some(VERSION) => {}
+            Some(other) => {
+                return Err(format!(
+                    "this is checkpoint version {other}, this program reads version {VERSION}: go on with the program \
+                     that made it"
+                ));
+            }
+            None => return Err("its header has no version".to_owned()),
         }
-        let folder = self.folder.clone();
-        let damaged = |detail: String| Error::Output {
-            path: path.clone(),
-            detail: format!("{detail}; delete {} to start over", folder.display()),
-        };
-        let standing = self.standing(&path).map_err(damaged)?;
-        if let Some(what) = self.differs(&standing.identity) {
-            return Err(damaged(format!("this checkpoint was made with another {what}")));
+        if field("sum") != Some(&format!("{:016x}", Digest::of_text(text))) {
+            return Err("its header is not the one that was saved".to_owned());
         }
-        if self.dumped.is_some() && !standing.dump {
-            let text = "the interrupted run was not asked for --dump-tensors, so the first tensors are gone; resume without it";
-            return Err(damaged(text.to_owned()));
-        }
-        let tensors = read_all(&path).map_err(damaged)?;
-        let frames = self.read_frames(standing.frame_values).map_err(damaged)?;
-        if sum_of(&tensors) != standing.state_sum || checksum(0, &frames) != standing.frame_sum {
-            return Err(damaged("its numbers are not those that were saved".to_owned()));
-        }
-        (self.frame_values, self.frame_sum) = (standing.frame_values, standing.frame_sum);
-        let dumped = self.read_dump().map_err(damaged)?;
-        Ok(Some(Saved { standing, tensors, frames, dumped }))
+        serde_json::from_value(value).map_err(|e| format!("its header is damaged: {e}"))
     }
 
-    fn read_dump(&mut self) -> Result<Tensors, String> {
-        let folder = self.dump();
-        let Some(names) = self.dumped.as_mut().filter(|_| folder.is_dir()) else { return Ok(Tensors::new()) };
-        let mut tensors = Tensors::new();
-        for entry in fs::read_dir(&folder).map_err(|e| e.to_string())? {
-            let path = entry.map_err(|e| e.to_string())?.path();
-            if path.extension().is_some_and(|e| e == "safetensors") {
-                tensors.extend(read_all(&path)?);
-            }
+    fn read_dump(&mut self, standing: &Standing) -> Result<Tensors, Error> {
+        if self.dumped.is_none() {
+            return Ok(Tensors::new());
         }
-        names.extend(tensors.keys().cloned());
+        let Some(sums) = &standing.dump else {
+            let text = "the interrupted run was not asked for --dump-tensors, so the first tensors are gone; resume \
+                        without it";
+            return Err(self.damaged(text));
+        };
+        let mut tensors = Tensors::new();
+        for (name, sum) in sums {
+            let one = self.read_all(&dump_file(&self.dump(), name)).map_err(|e| self.damaged(&e))?;
+            if digest_of(&one) != *sum {
+                return Err(self.damaged(&format!("dump/{name}.safetensors is not the file that was saved")));
+            }
+            tensors.extend(one);
+        }
+        self.dumped = Some(sums.clone());
         Ok(tensors)
     }
 
-    fn standing(&self, path: &Path) -> Result<Standing, String> {
-        let bytes = fs::read(path).map_err(|e| e.to_string())?;
-        let length = bytes.get(..8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_le_bytes);
-        let header = usize::try_from(length).ok().and_then(|n| bytes.get(8..8usize.checked_add(n)?));
-        let header: serde_json::Value =
-            serde_json::from_slice(header.ok_or("the file is cut off")?).map_err(|e| e.to_string())?;
-        let text =
-            header.pointer("/__metadata__/loadline").and_then(|v| v.as_str()).ok_or("no checkpoint of loadline")?;
-        let standing: Standing = serde_json::from_str(text).map_err(|e| e.to_string())?;
-        if standing.version != VERSION {
-            return Err(format!("checkpoint version {}, this program reads {VERSION}", standing.version));
-        }
-        Ok(standing)
+    fn read_all(&self, path: &Path) -> Result<Tensors, String> {
+        let index = WeightIndex::open_component(path).map_err(|e| told(&e))?;
+        index.tensors.iter().map(|entry| Ok((entry.name.clone(), read_tensor(&index, entry)?))).collect()
     }
 
-    /// The first thing in which a saved run differs from this one.
-    fn differs(&self, saved: &Identity) -> Option<&'static str> {
-        let Identity { model, request, prompt, negative_prompt, seed, knobs, sampling, latents } = &self.identity;
-        let checks = [
-            (model == &saved.model, "model"),
-            (request == &saved.request, "size, frames, steps or guidance"),
-            (prompt == &saved.prompt, "prompt"),
-            (negative_prompt == &saved.negative_prompt, "negative prompt"),
-            (seed == &saved.seed, "seed"),
-            (same_numbers(knobs, &saved.knobs), "knob (storage, tile, overlap, chunk or batched guidance)"),
-            (sampling == &saved.sampling, "schedule"),
-            (latents == &saved.latents, "--latents"),
-        ];
-        checks.into_iter().find(|(same, _)| !same).map(|(_, what)| what)
+    /// Hands out the saved frames chunk by chunk, in the order in which they were decoded.
+    pub(super) fn replay(
+        &mut self,
+        standing: &Standing,
+        take: &mut dyn FnMut(usize, [usize; 4], &[f32]),
+    ) -> Result<(), Error> {
+        if standing.frame_values > 0 {
+            self.read_frames(standing, take).map_err(|e| self.damaged(&format!("frames.f32: {e}")))?;
+        }
+        (self.frame_values, self.frame_sum) = (standing.frame_values, Digest::from_value(standing.frame_sum));
+        Ok(())
     }
 
-    fn read_frames(&self, values: u64) -> Result<Vec<f32>, String> {
-        if values == 0 {
-            return Ok(Vec::new());
+    fn read_frames(
+        &self,
+        standing: &Standing,
+        take: &mut dyn FnMut(usize, [usize; 4], &[f32]),
+    ) -> Result<(), String> {
+        let file = File::open(self.frames()).map_err(|e| e.to_string())?;
+        let length = file.metadata().map_err(|e| e.to_string())?.len();
+        if standing.frame_values.checked_mul(4).is_none_or(|bytes| bytes > length) {
+            return Err("it is shorter than the checkpoint says".to_owned());
         }
-        let bytes = fs::read(self.frames()).map_err(|e| format!("frames.f32: {e}"))?;
-        let wanted = usize::try_from(values).ok().and_then(|v| bytes.get(..v.checked_mul(4)?));
-        let wanted = wanted.ok_or("frames.f32 is shorter than the checkpoint says")?;
-        // What was appended after the state was saved belongs to no state.
-        let file = OpenOptions::new().write(true).open(self.frames()).and_then(|f| f.set_len(wanted.len() as u64));
-        file.map_err(|e| format!("frames.f32: {e}"))?;
-        Ok(wanted.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
+        let mut file = BufReader::new(file);
+        let mut left = standing.frame_values;
+        let mut sum = Digest::default();
+        for n in 0.. {
+            if left == 0 {
+                break;
+            }
+            let mut chunk = read_floats(&mut file, 4)?;
+            let shape = [chunk[0], chunk[1], chunk[2], chunk[3]].map(|side| side as usize);
+            let size = shape.iter().try_fold(1usize, |n, side| n.checked_mul(*side)).unwrap_or(usize::MAX);
+            left = left.checked_sub(4).and_then(|l| l.checked_sub(size as u64)).ok_or("a chunk is longer than the rest")?;
+            chunk.extend(read_floats(&mut file, size)?);
+            sum.numbers(&chunk);
+            take(n, shape, &chunk[4..]);
+        }
+        if sum.value() == standing.frame_sum { Ok(()) } else { Err("its numbers are not those that were saved".into()) }
+    }
+
+    /// An error after which `--resume` goes on, if there is something to go on from.
+    pub(super) fn kept(&self, error: Error) -> Error {
+        if self.state().is_file() {
+            return Error::Kept { source: Box::new(error), folder: self.folder.clone() };
+        }
+        error
     }
 
     /// Removes the checkpoint; the result is there.
@@ -272,33 +316,33 @@ impl Drop for Checkpoint {
     fn drop(&mut self) {
         // A run that ended before its first safe point leaves nothing to go on from; without the lock the folder is
         // not ours.
-        if self.lock.is_some() && !self.state().exists() {
+        if self.lock.is_some() && self.state().symlink_metadata().is_err() {
             let _ = fs::remove_dir_all(&self.folder);
         }
     }
 }
 
-/// FNV-1a over the bits of numbers, going on from an earlier sum: it finds damage, it does not stop forgers.
-fn checksum(sum: u64, values: &[f32]) -> u64 {
-    values.iter().fold(sum, |sum, v| (sum ^ u64::from(v.to_bits())).wrapping_mul(0x0100_0000_01b3))
+fn dump_file(folder: &Path, name: &str) -> PathBuf {
+    folder.join(format!("{name}.safetensors"))
 }
 
-fn sum_of(tensors: &Tensors) -> u64 {
-    tensors.values().fold(0, |sum, (_, values)| checksum(sum, values))
+/// What is not there need not be removed.
+fn gone(removed: io::Result<()>) -> io::Result<()> {
+    removed.or_else(|e| if e.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(e) })
 }
 
-/// Sequential and pair give the same bits.
-fn same_numbers(a: &Knobs, b: &Knobs) -> bool {
-    let batched = |k: &Knobs| k.cfg == loadline_core::Cfg::Batched;
-    Knobs { cfg: b.cfg, ..a.clone() } == *b && batched(a) == batched(b)
+fn read_floats(file: &mut dyn Read, count: usize) -> Result<Vec<f32>, String> {
+    let mut bytes = vec![0; 4 * count];
+    file.read_exact(&mut bytes).map_err(|e| e.to_string())?;
+    Ok(bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
 }
 
-fn read_all(path: &Path) -> Result<Tensors, String> {
-    let index = WeightIndex::open_component(path).map_err(|e| e.to_string())?;
-    let mut tensors = Tensors::new();
-    for entry in &index.tensors {
-        let tensor = read_tensor(path, Some(&entry.name)).map_err(|e| e.to_string())?;
-        tensors.insert(entry.name.clone(), tensor);
+fn digest_of(tensors: &Tensors) -> u64 {
+    let mut digest = Digest::default();
+    for (name, (shape, values)) in tensors {
+        digest.bytes(name.as_bytes());
+        shape.iter().for_each(|side| digest.bytes(&side.to_le_bytes()));
+        digest.numbers(values);
     }
-    Ok(tensors)
+    digest.value()
 }

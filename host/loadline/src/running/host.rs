@@ -1,14 +1,13 @@
 //! What a running pipeline asks the host for, and gives it.
 
-use std::collections::BTreeMap;
-
-use loadline_core::{DType, TileSize};
+use loadline_core::DType;
 use loadline_device::memory::{Domain, within};
 use loadline_device::{Segment, WeightFiles};
 use loadline_models::arch::wan_vae::{Blend, Picture};
 use loadline_models::pipeline::{Host, WanRecipe};
 
 use super::noise::Noise;
+use super::output::{Tensor, Tensors};
 
 /// The embedding table where it lies.
 pub(super) struct Table {
@@ -22,10 +21,10 @@ pub(super) struct RunHost {
     pub(super) table: Table,
     pub(super) seed: u64,
     /// Latents to start from instead of noise.
-    pub(super) latents: Option<(Vec<usize>, Vec<f32>)>,
+    pub(super) latents: Option<Tensor>,
     /// Whether intermediate results are wanted.
     pub(super) dump: bool,
-    pub(super) dumped: BTreeMap<String, (Vec<usize>, Vec<f32>)>,
+    pub(super) dumped: Tensors,
     pub(super) frames: Frames,
 }
 
@@ -73,53 +72,56 @@ impl Host for RunHost {
 
 /// Decoded chunks on their way to a video.
 pub(super) struct Frames {
-    tiles: Vec<(usize, usize, bool)>,
     chunks: usize,
-    blend: Option<Blend>,
-    tile: Vec<(usize, [usize; 4], Vec<f32>)>,
+    made: Made,
     /// What was taken since the checkpoint last asked.
     pub(super) fresh: Vec<f32>,
     pub(super) keep_fresh: bool,
 }
 
+/// The video as far as it is made.
+enum Made {
+    /// Untiled: chunks go straight to their place.
+    Whole { picture: Picture, filled: usize },
+    /// Tiled: a tile is blended with its neighbours when its last chunk has come.
+    Tiled { blend: Blend, places: Vec<(usize, usize, bool)>, tile: Picture },
+}
+
 impl Frames {
     pub(super) fn new(recipe: &WanRecipe) -> Self {
-        let tiles = recipe.tiles.iter().enumerate().flat_map(|(i, row)| {
-            let last = row.len() - 1;
-            (0..row.len()).map(move |j| (i, j, j == last))
-        });
-        let [frames, height, width, channels] = recipe.output_shape();
-        let whole = TileSize { width: width as u32, height: height as u32 };
-        let (size, overlap) = match recipe.knobs.tile {
-            Some(tile) if recipe.tiles.iter().flatten().count() > 1 => (tile, recipe.knobs.tile_overlap as usize),
-            _ => (whole, 0),
+        let shape = recipe.output_shape();
+        let lengths = recipe.tiles.iter().map(Vec::len).enumerate();
+        let places: Vec<_> = lengths.flat_map(|(i, row)| (0..row).map(move |j| (i, j, j + 1 == row))).collect();
+        let made = match recipe.knobs.tile {
+            Some(tile) if places.len() > 1 => {
+                let blend = Blend::new(shape, tile, recipe.knobs.tile_overlap as usize);
+                Made::Tiled { blend, places, tile: Picture::default() }
+            }
+            _ => Made::Whole { picture: Picture::new(shape), filled: 0 },
         };
-        Self {
-            tiles: tiles.collect(),
-            chunks: recipe.chunks(),
-            blend: Some(Blend::new([frames, height, width, channels], size, overlap)),
-            tile: Vec::new(),
-            fresh: Vec::new(),
-            keep_fresh: false,
-        }
+        Self { chunks: recipe.chunks(), made, fresh: Vec::new(), keep_fresh: false }
     }
 
     pub(super) fn take(&mut self, tile: usize, chunk: usize, shape: [usize; 4], values: &[f32]) {
         if self.keep_fresh {
-            self.fresh.extend([shape[0] as f32, shape[1] as f32, shape[2] as f32, shape[3] as f32]);
+            self.fresh.extend(shape.map(|side| side as f32));
             self.fresh.extend_from_slice(values);
         }
-        self.tile.push((chunk, shape, values.to_vec()));
-        if chunk + 1 < self.chunks {
-            return;
-        }
-        let chunks = std::mem::take(&mut self.tile);
-        let [_, height, width, channels] = chunks[0].1;
-        let frames = chunks.iter().map(|(_, s, _)| s[0]).sum();
-        let values = chunks.into_iter().flat_map(|(_, _, v)| v).collect();
-        let picture = Picture { shape: [frames, height, width, channels], values };
-        if let (Some(blend), Some((i, j, ends_row))) = (&mut self.blend, self.tiles.get(tile)) {
-            blend.add(*i, *j, picture, *ends_row);
+        let ends = chunk + 1 == self.chunks;
+        match &mut self.made {
+            Made::Whole { picture, filled } => {
+                let rest = &mut picture.values[*filled..];
+                let count = rest.len().min(values.len());
+                rest[..count].copy_from_slice(&values[..count]);
+                *filled += count;
+            }
+            Made::Tiled { blend, places, tile: part } => {
+                part.shape = [part.shape[0] + shape[0], shape[1], shape[2], shape[3]];
+                part.values.extend_from_slice(values);
+                if let (true, Some((i, j, ends_row))) = (ends, places.get(tile)) {
+                    blend.add(*i, *j, std::mem::take(part), *ends_row);
+                }
+            }
         }
     }
 
@@ -130,8 +132,11 @@ impl Frames {
     }
 
     /// The finished video, `[frames, height, width, 3]` in 0..1.
-    pub(super) fn finish(&mut self) -> Picture {
-        let mut picture = self.blend.take().map(Blend::into_picture).unwrap_or_default();
+    pub(super) fn finish(self) -> Picture {
+        let mut picture = match self.made {
+            Made::Whole { picture, .. } => picture,
+            Made::Tiled { blend, .. } => blend.into_picture(),
+        };
         // The reference clamps to -1..1 after blending, then maps to 0..1.
         picture.values.iter_mut().for_each(|v| *v = v.clamp(-1.0, 1.0) * 0.5 + 0.5);
         picture

@@ -4,10 +4,18 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use loadline_media::{FrameFolder, FrameRate, VideoWriter, write_png};
+use loadline_media::{FrameFolder, FrameRate, MediaError, PartialFile, VideoWriter, write_png};
 use loadline_models::arch::wan_vae::Picture;
+use loadline_models::weights::{TensorEntry, WeightIndex};
 
 use crate::Error;
+use crate::error::told;
+
+/// A tensor on the host: shape and values.
+pub(super) type Tensor = (Vec<usize>, Vec<f32>);
+
+/// Tensors by name.
+pub(super) type Tensors = BTreeMap<String, Tensor>;
 
 /// Where the frames go.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,33 +51,26 @@ impl ResultSink {
     }
 
     pub(super) fn write(&self, video: &Picture, fps: u32) -> Result<(), Error> {
-        let failed = |e: loadline_media::MediaError| Error::output(self.path(), &e);
         let [frames, height, width, _] = video.shape;
         let (w, h) = (width as u32, height as u32);
         match self {
             Self::Video(path) => {
-                let rate = FrameRate::new(fps, 1).map_err(failed)?;
-                let mut writer = VideoWriter::create(path, w, h, rate).map_err(failed)?;
+                let mut writer = VideoWriter::create(path, w, h, FrameRate::new(fps, 1)?)?;
                 for frame in 0..frames {
-                    writer.push_frame(&rgb(video, frame)).map_err(failed)?;
+                    writer.push_frame(&rgb(video, frame))?;
                 }
-                writer.finish().map_err(failed)
+                writer.finish()?;
             }
-            Self::Pictures(path) if path.extension().is_some() => {
-                if frames != 1 {
-                    let text = format!("-o {}: a PNG holds one frame, this video has {frames}", path.display());
-                    return Err(Error::Request(text));
-                }
-                write_png(path, w, h, &rgb(video, 0)).map_err(failed)
-            }
+            Self::Pictures(path) if path.extension().is_some() => write_png(path, w, h, &rgb(video, 0))?,
             Self::Pictures(path) => {
-                let mut folder = FrameFolder::create(path, w, h).map_err(failed)?;
+                let mut folder = FrameFolder::create(path, w, h)?;
                 for frame in 0..frames {
-                    folder.push_frame(&rgb(video, frame)).map_err(failed)?;
+                    folder.push_frame(&rgb(video, frame))?;
                 }
-                Ok(())
+                folder.finish()?;
             }
         }
+        Ok(())
     }
 }
 
@@ -92,27 +93,24 @@ pub(super) fn frames_tensor(video: &Picture) -> (Vec<usize>, Vec<f32>) {
     (vec![1, frames, channels, height, width], out)
 }
 
-/// Writes f32 tensors as safetensors, sorted by name and without metadata, so that equal tensors give
+/// Writes f32 tensors as safetensors, sorted by name and without metadata of its own, so that equal tensors give
 /// equal files.
-pub(super) fn write_tensors(
-    path: &Path,
-    tensors: &BTreeMap<String, (Vec<usize>, Vec<f32>)>,
-    metadata: Option<&str>,
-) -> Result<(), Error> {
+pub(super) fn write_tensors(path: &Path, tensors: &Tensors, metadata: &[(&str, &str)]) -> Result<(), Error> {
     let mut header = serde_json::Map::new();
-    if let Some(text) = metadata {
-        header.insert("__metadata__".into(), serde_json::json!({ "loadline": text }));
+    if !metadata.is_empty() {
+        let texts: serde_json::Map<_, _> = metadata.iter().map(|(k, v)| ((*k).to_owned(), (*v).into())).collect();
+        header.insert("__metadata__".into(), texts.into());
     }
     let mut offset = 0;
     for (name, (shape, values)) in tensors {
         let end = offset + 4 * values.len();
-        header
-            .insert(name.clone(), serde_json::json!({ "dtype": "F32", "shape": shape, "data_offsets": [offset, end] }));
+        let entry = serde_json::json!({ "dtype": "F32", "shape": shape, "data_offsets": [offset, end] });
+        header.insert(name.clone(), entry);
         offset = end;
     }
-    let mut text = serde_json::to_vec(&header).map_err(|e| Error::output(path, &e))?;
+    let mut text = serde_json::Value::Object(header).to_string().into_bytes();
     text.resize(text.len().next_multiple_of(8), b' ');
-    write_atomically(path, |out| {
+    write_whole(path, |out| {
         out.write_all(&(text.len() as u64).to_le_bytes())?;
         out.write_all(&text)?;
         tensors.values().try_for_each(|(_, values)| write_floats(out, values))
@@ -129,47 +127,37 @@ pub(super) fn write_floats(out: &mut dyn Write, values: &[f32]) -> std::io::Resu
     Ok(())
 }
 
-/// Writes under a temporary name in the same folder and renames: nobody ever sees half a file.
-pub(super) fn write_atomically(
-    path: &Path,
-    body: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
-) -> Result<(), Error> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".part");
-    let temporary = path.with_file_name(name);
-    let write = || {
-        let mut out = std::io::BufWriter::new(std::fs::File::create(&temporary)?);
-        body(&mut out)?;
-        out.flush()?;
-        std::fs::rename(&temporary, path)
-    };
-    write().map_err(|e| {
-        // What cannot be finished is removed; if that fails too, the first error is the one to tell.
-        let _ = std::fs::remove_file(&temporary);
-        Error::output(path, &e)
-    })
+/// Writes a file under a temporary name in the same folder and renames it: nobody ever sees half of it.
+///
+/// # Errors
+/// If it cannot be written; then nothing is left of it, and what had the name before is as it was.
+pub fn write_whole(path: &Path, body: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> Result<(), Error> {
+    let mut file = PartialFile::create(path)?;
+    body(&mut file).map_err(|e| MediaError::io(path, e))?;
+    Ok(file.publish()?)
 }
 
-/// Reads one f32, f16 or bf16 tensor of a safetensors file as f32.
-pub(super) fn read_tensor(path: &Path, name: Option<&str>) -> Result<(Vec<usize>, Vec<f32>), Error> {
-    let request = |text: String| Error::Request(text);
-    let index =
-        loadline_models::weights::WeightIndex::open_component(path).map_err(|e| request(format!("--latents: {e}")))?;
-    let names = || index.tensors.iter().map(|t| t.name.as_str()).collect::<Vec<_>>().join(", ");
+/// Reads one tensor of the file that `--latents` names as f32.
+pub(super) fn read_latents(path: &Path, name: Option<&str>) -> Result<Tensor, Error> {
+    let failed = |text: String| Error::Request(format!("--latents {}: {text}", path.display()));
+    let index = WeightIndex::open_component(path).map_err(|e| failed(told(&e)))?;
     let entry = match name {
         Some(name) => index.get(name),
         None if index.tensors.len() == 1 => index.tensors.first(),
         None => index.get("latents"),
     };
-    let entry = entry.ok_or_else(|| {
-        request(format!("--latents {}: name one of its tensors as FILE:TENSOR: {}", path.display(), names()))
-    })?;
-    let dtype = super::session::element_type(entry.dtype).ok_or_else(|| {
-        request(format!("--latents: tensor '{}' is {}, use f32, f16 or bf16", entry.name, entry.dtype.name()))
-    })?;
-    let files = loadline_device::WeightFiles::open(&index.files).map_err(|e| request(e.to_string()))?;
+    let names = || index.tensors.iter().map(|t| t.name.as_str()).collect::<Vec<_>>().join(", ");
+    let entry = entry.ok_or_else(|| failed(format!("name one of its tensors as FILE:TENSOR: {}", names())))?;
+    read_tensor(&index, entry).map_err(failed)
+}
+
+/// Reads an f32, f16 or bf16 tensor as f32.
+pub(super) fn read_tensor(index: &WeightIndex, entry: &TensorEntry) -> Result<Tensor, String> {
+    let dtype = super::session::element_type(entry.dtype)
+        .ok_or_else(|| format!("tensor '{}' is {}, use f32, f16 or bf16", entry.name, entry.dtype.name()))?;
+    let files = loadline_device::WeightFiles::open(&index.files).map_err(|e| e.to_string())?;
     let mut values = vec![0.0; entry.elements() as usize];
     let segment = super::host::table_segment(entry, dtype, entry.file);
-    files.read_f32(&segment, 0, &mut values).map_err(|e| request(e.to_string()))?;
+    files.read_f32(&segment, 0, &mut values).map_err(|e| e.to_string())?;
     Ok((entry.shape.iter().map(|d| *d as usize).collect(), values))
 }

@@ -1,5 +1,6 @@
 //! What can be known about the places of results before a long run begins.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::output::ResultSink;
@@ -12,21 +13,38 @@ use crate::Error;
 /// The first place that cannot take its result, with the flag that named it.
 pub(super) fn check(spec: &JobSpec) -> Result<(), Error> {
     let output = spec.output.path();
+    let size = spec.asked.request.size;
     match &spec.output {
+        ResultSink::Video(path) => {
+            loadline_media::check_size(size.width, size.height)?;
+            check_writable("-o", path)?;
+        }
         ResultSink::Pictures(path) if path.extension().is_none() => check_folder(path)?,
         ResultSink::Pictures(path) if spec.asked.request.frames != 1 => {
             let frames = spec.asked.request.frames;
             let text = "a PNG holds one frame; use a folder's name, .mp4, or --frames 1";
             return Err(Error::Request(format!("-o {}: this request has {frames} frames, {text}", path.display())));
         }
-        _ => check_writable("-o", output)?,
+        ResultSink::Pictures(path) => check_writable("-o", path)?,
     }
     let Some(dump) = &spec.dump else { return Ok(()) };
-    if dump == output {
+    if same_place(dump, output) {
         let text = "the result and its tensors cannot share a file";
         return Err(Error::Request(format!("--dump-tensors {}: {text}; name another", dump.display())));
     }
     check_writable("--dump-tensors", dump)
+}
+
+/// Whether two names are of one file, whether it is there or not.
+#[must_use]
+pub fn same_place(a: &Path, b: &Path) -> bool {
+    place(a) == place(b)
+}
+
+/// The folder, as the system knows it, and the name in it.
+pub(super) fn place(path: &Path) -> PathBuf {
+    let parent = path.parent().filter(|p| *p != Path::new("")).unwrap_or(Path::new("."));
+    parent.canonicalize().unwrap_or_else(|_| parent.to_owned()).join(path.file_name().unwrap_or_default())
 }
 
 /// Checks that a file can be written under a name: its folder is there and takes files, and the name is not taken
@@ -49,24 +67,25 @@ pub fn check_writable(flag: &str, path: &Path) -> Result<(), Error> {
     probe(flag, path, &folder)
 }
 
+/// Frames are written beside the folder and get its name together: it must be new, or empty and no place of its own.
 fn check_folder(path: &Path) -> Result<(), Error> {
     let parent = parent("-o", path)?;
-    if !path.exists() {
-        return probe("-o", path, &parent);
+    let Ok(kind) = path.symlink_metadata() else { return probe("-o", path, &parent) };
+    if kind.is_symlink() {
+        return Err(blocked("-o", path, "this is a link; name the folder itself"));
     }
-    if !path.is_dir() {
+    if !kind.is_dir() {
         return Err(blocked("-o", path, "this is a file; without an extension it would be a folder of PNG frames"));
     }
     let entries = std::fs::read_dir(path).map_err(|e| blocked("-o", path, &e.to_string()))?;
-    let names = entries.flatten().map(|e| e.file_name().to_string_lossy().into_owned());
-    match names.filter(|n| n.starts_with("frame_") && n.ends_with(".png")).min() {
-        Some(frame) => Err(blocked(
-            "-o",
-            path,
-            &format!("the folder holds {frame} already; remove the old frames or name another"),
-        )),
-        None => probe("-o", path, path),
+    if let Some(name) = entries.flatten().map(|e| e.file_name().to_string_lossy().into_owned()).min() {
+        let text = format!("the folder holds {name} already; name an empty or a new folder for the frames");
+        return Err(blocked("-o", path, &text));
     }
+    if std::fs::metadata(&parent).is_ok_and(|m| m.dev() != kind.dev()) {
+        return Err(blocked("-o", path, "another file system begins here; name a new folder inside it"));
+    }
+    probe("-o", path, &parent)
 }
 
 fn parent(flag: &str, path: &Path) -> Result<PathBuf, Error> {

@@ -1,12 +1,12 @@
 //! One process, one device, any number of jobs.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use loadline_core::{Bytes, DType, Machine, Nanos, Request, Settings};
+use loadline_core::{Bytes, DType, Machine, Nanos, Settings};
 use loadline_device::{BlockSource, CpuDevice, Segment, WeightFiles};
-use loadline_engine::{Audited, Budgeted, DeviceError, Engine, Flow, Metered, Start, Trace};
+use loadline_engine::{Audited, Budgeted, DeviceError, Engine, EngineError, Flow, Metered, Start, Trace};
 use loadline_models::spec::Folder;
 use loadline_models::weights::FileDtype;
 use loadline_models::{pipeline::WanProgram, spec};
@@ -14,13 +14,16 @@ use loadline_nn::{CpuKernels, TensorsAt};
 use loadline_policy::Policy;
 use loadline_text::{Tokenizer, clean_prompt};
 
-use super::checkpoint::{Checkpoint, Identity, Saved};
-use super::compute::{Pipeline, Running};
+use super::checkpoint::{Checkpoint, Saved};
+use super::compute::{Pipeline, Running, device_error};
+use super::digest::Digest;
 use super::host::{Frames, RunHost, Table, table_segment};
-use super::output::{ResultSink, frames_tensor, read_tensor, write_tensors};
+use super::identity::Identity;
+use super::output::{ResultSink, Tensor, Tensors, frames_tensor, read_latents, write_tensors};
 use super::watch::Watch;
 use super::{preflight, suspect};
 use crate::planning::{Asked, Planned, Planner};
+use crate::error::told;
 use crate::{Error, Model};
 
 /// The real stack. Its twin is `planning::forecasting::Simulated`.
@@ -74,6 +77,8 @@ pub struct JobSpec {
 pub enum Progress<'a> {
     /// A plan was made.
     Planned(&'a str),
+    /// The weights are read once, to find what is no number before hours are spent on it.
+    Checking(Bytes),
     /// A stage starts.
     StageStarts {
         /// Its name.
@@ -156,6 +161,8 @@ pub struct Session {
     engine: Engine<Real>,
     /// Storage types that the device's sources were made for.
     sources_for: Option<loadline_core::Knobs>,
+    /// The digest of the weights, once they have been looked at.
+    weights: Option<u64>,
 }
 
 impl Session {
@@ -171,14 +178,14 @@ impl Session {
             )));
         };
         let tokenizer = folder.path.join("tokenizer");
-        let tokenizer = Tokenizer::open(&tokenizer).map_err(|e| Error::Model(e.to_string()))?;
+        let tokenizer = Tokenizer::open(&tokenizer).map_err(|e| Error::Model(told(&e)))?;
         let kernels = CpuKernels::named(&options.machine.device.kernel_set).unwrap_or_else(CpuKernels::detect);
         let device = CpuDevice::new(Pipeline::new(kernels)).map_err(|e| start_failed(&e))?;
         // The budget is set for each job; until then nothing may be allocated.
         let granule = options.machine.device.granularity;
         let stack = Audited::new(Metered::new(Budgeted::new(device, Bytes::ZERO, granule)));
         let engine = Engine::new(stack, options.record);
-        Ok(Self { options, folder, tokenizer, engine, sources_for: None })
+        Ok(Self { options, folder, tokenizer, engine, sources_for: None, weights: None })
     }
 
     /// Plans a job without running it.
@@ -188,6 +195,39 @@ impl Session {
     pub fn plan(&self, spec: &JobSpec) -> Result<Planned, Error> {
         let (asked, _) = self.counted(spec)?;
         self.planner(spec).plan(&asked)
+    }
+
+    /// Checks jobs that are to run one after the other: what they write, and that each has a plan. Nothing is run and
+    /// nothing is kept; a request that occurs again is planned once.
+    ///
+    /// # Errors
+    /// The first job that cannot be done, by its place in the list.
+    pub fn check_all(&self, jobs: &[JobSpec]) -> Result<(), (usize, Error)> {
+        let (mut taken, mut planned) = (BTreeSet::new(), BTreeSet::new());
+        for (n, job) in jobs.iter().enumerate() {
+            for path in std::iter::once(job.output.path()).chain(job.dump.as_deref()) {
+                if !taken.insert(preflight::place(path)) {
+                    let text = format!("{}: an earlier job writes this file too; name another", path.display());
+                    return Err((n, Error::Request(text)));
+                }
+            }
+            self.check(job, &mut planned).map_err(|e| (n, e))?;
+        }
+        Ok(())
+    }
+
+    fn check(&self, job: &JobSpec, planned: &mut BTreeSet<String>) -> Result<(), Error> {
+        preflight::check(job)?;
+        let (asked, ids) = self.counted(job)?;
+        let Asked { request, knobs, sampling, vram, ram, used_by_others } = &asked;
+        if planned.insert(format!("{request:?} {knobs:?} {sampling:?} {vram:?} {ram:?} {used_by_others:?} {}", job.more_to_come)) {
+            let plan = self.planner(job).plan(&asked)?.plan;
+            if let Some((path, name)) = &job.latents {
+                let recipe = self.options.model.recipe(request, &plan.knobs, sampling, ids)?;
+                given_latents(path, name.as_deref(), &recipe.latents)?;
+            }
+        }
+        Ok(())
     }
 
     fn planner(&self, spec: &JobSpec) -> Planner<'_> {
@@ -204,7 +244,7 @@ impl Session {
     /// The request with its tokens counted, and the tokens.
     fn counted(&self, spec: &JobSpec) -> Result<(Asked, Vec<Vec<u32>>), Error> {
         let encode = |text: &str| -> Result<Vec<u32>, Error> {
-            self.tokenizer.encode(&clean_prompt(text), TOKENS).map_err(|e| Error::Model(e.to_string()))
+            self.tokenizer.encode(&clean_prompt(text), TOKENS).map_err(|e| Error::Model(told(&e)))
         };
         let mut asked = spec.asked.clone();
         let mut ids = vec![encode(&spec.prompt)?];
@@ -248,13 +288,16 @@ impl Session {
     ) -> Result<Outcome, Error> {
         let (asked, ids) = self.counted(spec)?;
         progress(Progress::Planned(&planned.plan.policy.name));
+        let tokens = digest_of_ids(&ids);
         self.prepare(spec, &asked, &planned, ids)?;
-        let mut checkpoint = self.checkpoint(spec, &asked.request, &planned);
+        let identity = Identity { tokens, weights: self.checked_weights(progress)?, ..self.identity(spec, &asked, &planned)? };
+        let plan = planned.plan.hash().to_string();
+        let mut checkpoint = Checkpoint::beside(spec.output.path(), identity, plan, spec.dump.is_some());
         let saved = checkpoint.open(spec.resume)?;
         if spec.resume && saved.is_none() {
             progress(Progress::NothingToResume(checkpoint.folder()));
         }
-        let start = saved.map_or(Ok(Start::default()), |saved| self.restore(&checkpoint, saved))?;
+        let start = saved.map_or(Ok(Start::default()), |saved| self.restore(&mut checkpoint, &planned, saved))?;
         let device = &mut self.engine.device.inner.inner;
         device.set_budget(planned.budget.device - self.options.machine.device.fixed_overhead);
         let mut watch =
@@ -262,9 +305,9 @@ impl Session {
         let result = self.engine.realise(&planned.job, &planned.plan, start, &mut watch);
         let Watch { checkpoint, mut measured, progress, not_finite, .. } = watch;
         if let Some(what) = not_finite {
-            return Err(suspect::not_finite(&self.folder, &what));
+            return Err(suspect::not_finite(&what));
         }
-        let (trace, flow) = result?;
+        let (trace, flow) = result.map_err(|e| checkpoint.kept(e.into()))?;
         if flow == Flow::Stop {
             return Err(Error::Interrupted(checkpoint.folder().to_owned()));
         }
@@ -272,7 +315,7 @@ impl Session {
             (stage.time, stage.stall) = (traced.length(), traced.stall);
         }
         progress(Progress::Writing);
-        self.write_results(spec)?;
+        self.write_results(spec).map_err(|e| checkpoint.kept(e))?;
         checkpoint.remove();
         let measured =
             Measured { stages: measured, digest: self.engine.device.digest(), resumed: start != Start::default() };
@@ -313,7 +356,7 @@ impl Session {
             seed: spec.seed,
             latents,
             dump: spec.dump.is_some(),
-            dumped: BTreeMap::new(),
+            dumped: Tensors::new(),
             frames: Frames::new(&recipe),
         };
         let pipeline = &mut self.engine.device.inner.inner.inner.compute;
@@ -359,50 +402,82 @@ impl Session {
         Ok(Table { segment: table_segment(entry, dtype, entry.file), files, width })
     }
 
-    fn checkpoint(&self, spec: &JobSpec, request: &Request, planned: &Planned) -> Checkpoint {
-        let latents = spec.latents.as_ref().map(|(p, n)| format!("{}:{}", p.display(), n.as_deref().unwrap_or("")));
-        let identity = Identity {
+    /// What the run is, but for its tokens and weights.
+    fn identity(&self, spec: &JobSpec, asked: &Asked, planned: &Planned) -> Result<Identity, Error> {
+        let given = self.engine.device.inner.inner.inner.compute.job.as_ref().and_then(|job| job.host.latents.as_ref());
+        let latents = given.map(|(_, values)| {
+            let mut digest = Digest::default();
+            digest.numbers(values);
+            digest.value()
+        });
+        Ok(Identity {
             model: self.options.model.spec.hash().to_string(),
-            request: request.clone(),
+            configs: self.digest_of_configs()?,
+            weights: 0,
+            request: asked.request.clone(),
             prompt: spec.prompt.clone(),
             negative_prompt: spec.negative_prompt.clone(),
+            tokens: 0,
             seed: spec.seed,
             knobs: planned.plan.knobs.clone(),
-            sampling: format!("{:?}", spec.asked.sampling),
+            sampling: format!("{:?}", asked.sampling),
             latents,
-        };
-        Checkpoint::beside(spec.output.path(), identity, planned.plan.hash().to_string(), spec.dump.is_some())
+        })
+    }
+
+    fn digest_of_configs(&self) -> Result<u64, Error> {
+        let scheduler = self.folder.json("scheduler/scheduler_config.json")?;
+        let mut digest = Digest::default();
+        let configs = self.folder.components.iter().map(|c| &c.config);
+        configs.chain([&self.folder.index, &scheduler]).for_each(|v| digest.bytes(v.to_string().as_bytes()));
+        Ok(digest.value())
+    }
+
+    /// Looks at every weight, once in a session.
+    fn checked_weights(&mut self, progress: &mut dyn FnMut(Progress<'_>)) -> Result<u64, Error> {
+        if let Some(digest) = self.weights {
+            return Ok(digest);
+        }
+        progress(Progress::Checking(suspect::bytes(&self.folder)));
+        let digest = suspect::scan(&self.folder)?;
+        self.weights = Some(digest);
+        Ok(digest)
     }
 
     /// Brings the state of a checkpoint back.
-    fn restore(&mut self, checkpoint: &Checkpoint, mut saved: Saved) -> Result<Start, Error> {
+    fn restore(&mut self, checkpoint: &mut Checkpoint, planned: &Planned, mut saved: Saved) -> Result<Start, Error> {
+        let standing = &saved.standing;
+        if planned.job.stages.get(standing.stage).is_none_or(|s| standing.pass >= s.pass_count()) {
+            return Err(checkpoint.damaged("it stands at a pass that this job does not have"));
+        }
         let pipeline = &mut self.engine.device.inner.inner.inner.compute;
         let Some(job) = &mut pipeline.job else { return Ok(Start::default()) };
         let restored = job.program.restore(&mut pipeline.ops, &mut |name| saved.tensors.remove(name));
-        restored.map_err(|e| Error::output(checkpoint.folder(), &e))?;
-        replay_frames(&mut job.host.frames, &saved.frames);
+        let stage = || planned.job.stages.get(standing.stage).map_or_else(String::new, |s| s.name.clone());
+        restored.map_err(|e| EngineError::Device { stage: stage(), source: device_error(e) })?;
+        checkpoint.replay(standing, &mut |n, shape, values| job.host.frames.replay(n, shape, values))?;
         job.host.dumped = saved.dumped;
-        Ok(Start { stage: saved.standing.stage, pass: saved.standing.pass })
+        Ok(Start { stage: standing.stage, pass: standing.pass })
     }
 
     fn write_results(&mut self, spec: &JobSpec) -> Result<(), Error> {
         let Some(mut job) = self.engine.device.inner.inner.inner.compute.job.take() else { return Ok(()) };
         let video = job.host.frames.finish();
         if video.values.iter().any(|v| !v.is_finite()) {
-            return Err(suspect::not_finite(&self.folder, "the frames"));
+            return Err(suspect::not_finite("the frames"));
         }
         spec.output.write(&video, FPS)?;
         if let Some(path) = &spec.dump {
             job.host.dumped.insert("frames".into(), frames_tensor(&video));
-            write_tensors(path, &job.host.dumped, None)?;
+            write_tensors(path, &job.host.dumped, &[])?;
         }
         Ok(())
     }
 }
 
 /// Latents from a file, which must have the request's shape.
-fn given_latents(path: &Path, name: Option<&str>, shape: &[usize]) -> Result<(Vec<usize>, Vec<f32>), Error> {
-    let (given, values) = read_tensor(path, name)?;
+fn given_latents(path: &Path, name: Option<&str>, shape: &[usize]) -> Result<Tensor, Error> {
+    let (given, values) = read_latents(path, name)?;
     if given.iter().filter(|d| **d != 1).eq(shape.iter().filter(|d| **d != 1)) {
         return Ok((given, values));
     }
@@ -413,16 +488,12 @@ fn given_latents(path: &Path, name: Option<&str>, shape: &[usize]) -> Result<(Ve
     Err(Error::Request(text))
 }
 
-/// Frames come with their shape in front of each chunk.
-fn replay_frames(frames: &mut Frames, mut values: &[f32]) {
-    let mut n = 0;
-    while let [a, b, c, d, rest @ ..] = values {
-        let shape = [*a as usize, *b as usize, *c as usize, *d as usize];
-        let size = shape.iter().product::<usize>().min(rest.len());
-        frames.replay(n, shape, &rest[..size]);
-        values = &rest[size..];
-        n += 1;
+fn digest_of_ids(ids: &[Vec<u32>]) -> u64 {
+    let mut digest = Digest::default();
+    for prompt in ids {
+        digest.bytes(&prompt.iter().flat_map(|id| id.to_le_bytes()).collect::<Vec<_>>());
     }
+    digest.value()
 }
 
 fn start_failed(error: &DeviceError) -> Error {

@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use loadline_device::memory;
 use loadline_engine::{DeviceError, Flow, Observer, StageTrace, Start};
 
-use super::checkpoint::{Checkpoint, Tensors};
+use super::checkpoint::Checkpoint;
 use super::compute::device_error;
+use super::output::Tensors;
 use super::session::{Progress, Real, StageMeasured};
 use crate::planning::Planned;
 
@@ -70,7 +71,8 @@ impl Watch<'_> {
             return Err(DeviceError::Compute(format!("'{name}' is not finite")));
         }
         let fresh = std::mem::take(&mut job.host.frames.fresh);
-        self.checkpoint.keep(&job.host.dumped).map_err(|e| DeviceError::Output(e.to_string()))?;
-        self.checkpoint.save(stage, pass, &tensors, &fresh).map_err(|e| DeviceError::Output(e.to_string()))
+        let unwritten = |e: crate::Error| DeviceError::Output(e.told());
+        self.checkpoint.keep(&job.host.dumped).map_err(unwritten)?;
+        self.checkpoint.save(stage, pass, &tensors, &fresh).map_err(unwritten)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use loadline_core::{ActClass, DType};
+use loadline_core::{ActClass, DType, Op};
 
 use super::{
     Activation, Backend, Bias, Call, ConvSpec, KernelSet, Ledger, Modulation, Moves, OpError, OpShape, Recording,
@@ -52,32 +52,32 @@ impl<B: Backend> Ops<B> {
     /// Declares an operation and its output, charges both, runs it and gives the scratch back.
     pub(super) fn produce(
         &mut self,
-        what: &str,
+        what: Op,
         op: OpShape,
         shape: Vec<usize>,
         dtype: DType,
         call: Call<'_, B::Data, B::Weight>,
     ) -> Out<B> {
         let bytes = dtype.bytes(shape.iter().product::<usize>() as u64);
-        let charge = self.ledger.charge(self.kernels.allocation(bytes.0), self.class, what)?;
+        let charge = self.ledger.charge(self.kernels.allocation(bytes.0), self.class, what.name())?;
         let data = self.spend(what, op, call)?;
-        let data = data.ok_or_else(|| OpError::Backend(format!("{what}: the backend returned nothing")))?;
+        let data = data.ok_or_else(|| OpError::Backend(format!("{}: the backend returned nothing", what.name())))?;
         Ok(Tensor { shape, dtype, data, charge: Arc::new(charge) })
     }
 
     /// Declares an operation without an output, charges its scratch, runs it and gives it back.
     pub(super) fn spend(
         &mut self,
-        what: &str,
+        what: Op,
         op: OpShape,
         call: Call<'_, B::Data, B::Weight>,
     ) -> Result<Option<B::Data>, OpError> {
         let scratch = self.kernels.scratch(&op);
         let charge = match scratch {
             0 => None,
-            bytes => Some(self.ledger.charge(self.kernels.allocation(bytes), ActClass::Workspace, what)?),
+            bytes => Some(self.ledger.charge(self.kernels.allocation(bytes), ActClass::Workspace, what.name())?),
         };
-        self.recording.add(&op);
+        self.recording.add(what, &op);
         let result = self.backend.execute(call);
         drop(charge);
         result
@@ -96,7 +96,8 @@ impl<B: Backend> Ops<B> {
             *last = n;
         }
         let op = OpShape::Linear { m: x.rows(), n, k, act: x.dtype, weight: w.dtype };
-        self.produce("linear", op, shape, x.dtype, Call::Linear { x, w, b, act })
+        let what = if act == Activation::None { Op::Linear } else { Op::LinearActivated };
+        self.produce(what, op, shape, x.dtype, Call::Linear { x, w, b, act })
     }
 
     /// Convolution of `history ++ x` (`[t,h,w,c]`) with `w [cout,cin,kt,kh,kw]` or `[cout,cin,kh,kw]`.
@@ -117,7 +118,7 @@ impl<B: Backend> Ops<B> {
         let (output, act, weight) = ([t, h, wd], x.dtype, w.dtype);
         let op = OpShape::Conv { input, history: past, spec, output, kernel, cin, cout, act, weight };
         let call = Call::Conv { x, history, w, b, spec, output: [t, h, wd, cout] };
-        self.produce("conv", op, vec![t, h, wd, cout], x.dtype, call)
+        self.produce(Op::Conv, op, vec![t, h, wd, cout], x.dtype, call)
     }
 
     /// Attention of `q [queries, heads*dim]` over the first `visible` rows of `k` and `v`.
@@ -137,8 +138,9 @@ impl<B: Backend> Ops<B> {
     ) -> Out<B> {
         let dim = q.channels() / heads.max(1);
         let op = OpShape::Attention { queries: q.rows(), keys: k.rows(), heads, dim, act: q.dtype };
+        let what = if matches!(bias, Bias::Relative(_)) { Op::AttentionBiased } else { Op::Attention };
         let call = Call::Attention { q, k, v, heads, scale, visible, bias };
-        self.produce("attention", op, q.shape.clone(), q.dtype, call)
+        self.produce(what, op, q.shape.clone(), q.dtype, call)
     }
 
     /// Layer norm, optionally affine and modulated.
@@ -153,7 +155,7 @@ impl<B: Backend> Ops<B> {
         modulation: Option<Modulation<'_, B::Data>>,
     ) -> Out<B> {
         let call = Call::LayerNorm { x, affine, eps, modulation };
-        self.produce("layer-norm", row_norm(x), x.shape.clone(), x.dtype, call)
+        self.produce(Op::LayerNorm, row_norm(x), x.shape.clone(), x.dtype, call)
     }
 
     /// Root-mean-square norm into a new tensor.
@@ -161,7 +163,7 @@ impl<B: Backend> Ops<B> {
     /// # Errors
     /// If the budget is exceeded.
     pub fn rms_norm(&mut self, x: &T<B>, w: &W<B>, eps: f32) -> Out<B> {
-        self.produce("rms-norm", row_norm(x), x.shape.clone(), x.dtype, Call::RmsNorm { x, w, eps })
+        self.produce(Op::RmsNorm, row_norm(x), x.shape.clone(), x.dtype, Call::RmsNorm { x, w, eps })
     }
 
     /// Root-mean-square norm in place.
@@ -170,7 +172,7 @@ impl<B: Backend> Ops<B> {
     /// If the backend fails.
     pub fn rms_norm_assign(&mut self, x: T<B>, w: &W<B>, eps: f32) -> Out<B> {
         let op = row_norm(&x);
-        self.spend("rms-norm", op, Call::RmsNormAssign { x: unique(&x), w, eps })?;
+        self.spend(Op::RmsNormAssign, op, Call::RmsNormAssign { x: unique(&x), w, eps })?;
         Ok(x)
     }
 
@@ -179,7 +181,7 @@ impl<B: Backend> Ops<B> {
     /// # Errors
     /// If the budget is exceeded.
     pub fn channel_norm(&mut self, x: &T<B>, gamma: &W<B>, silu: bool) -> Out<B> {
-        self.produce("channel-norm", row_norm(x), x.shape.clone(), x.dtype, Call::ChannelNorm { x, gamma, silu })
+        self.produce(Op::ChannelNorm, row_norm(x), x.shape.clone(), x.dtype, Call::ChannelNorm { x, gamma, silu })
     }
 
     /// The VAE's norm over channels in place.
@@ -188,7 +190,7 @@ impl<B: Backend> Ops<B> {
     /// If the backend fails.
     pub fn channel_norm_assign(&mut self, x: T<B>, gamma: &W<B>, silu: bool) -> Out<B> {
         let op = row_norm(&x);
-        self.spend("channel-norm", op, Call::ChannelNormAssign { x: unique(&x), gamma, silu })?;
+        self.spend(Op::ChannelNormAssign, op, Call::ChannelNormAssign { x: unique(&x), gamma, silu })?;
         Ok(x)
     }
 
@@ -199,7 +201,7 @@ impl<B: Backend> Ops<B> {
     pub fn group_norm(&mut self, x: &T<B>, w: &W<B>, b: &W<B>, groups: usize, eps: f32, silu: bool) -> Out<B> {
         let call = Call::GroupNorm { x, w, b, groups, eps, silu };
         let op = OpShape::GroupNorm { positions: x.rows(), channels: x.channels(), groups, act: x.dtype };
-        self.produce("group-norm", op, x.shape.clone(), x.dtype, call)
+        self.produce(Op::GroupNorm, op, x.shape.clone(), x.dtype, call)
     }
 
     /// `x + y`, written over `x`.
@@ -209,7 +211,7 @@ impl<B: Backend> Ops<B> {
     pub fn add_assign(&mut self, x: T<B>, y: &T<B>) -> Out<B> {
         same_elements("add", &x, y)?;
         let op = pointwise(&x, 3, 1);
-        self.spend("add", op, Call::AddAssign { x: unique(&x), y })?;
+        self.spend(Op::Add, op, Call::AddAssign { x: unique(&x), y })?;
         Ok(x)
     }
 
@@ -220,7 +222,7 @@ impl<B: Backend> Ops<B> {
     pub fn gated_add_assign(&mut self, x: T<B>, y: &T<B>, gate: &T<B>) -> Out<B> {
         same_elements("gated-add", &x, y)?;
         let op = pointwise(&x, 3, 2);
-        self.spend("gated-add", op, Call::GatedAddAssign { x: unique(&x), y, gate })?;
+        self.spend(Op::GatedAdd, op, Call::GatedAddAssign { x: unique(&x), y, gate })?;
         Ok(x)
     }
 
@@ -231,7 +233,7 @@ impl<B: Backend> Ops<B> {
     pub fn mul_assign(&mut self, x: T<B>, y: &T<B>) -> Out<B> {
         same_elements("mul", &x, y)?;
         let op = pointwise(&x, 3, 1);
-        self.spend("mul", op, Call::MulAssign { x: unique(&x), y })?;
+        self.spend(Op::Mul, op, Call::MulAssign { x: unique(&x), y })?;
         Ok(x)
     }
 
@@ -241,7 +243,7 @@ impl<B: Backend> Ops<B> {
     /// If the backend fails.
     pub fn activate_assign(&mut self, x: T<B>, act: Activation) -> Out<B> {
         let op = pointwise(&x, 2, 8);
-        self.spend("activation", op, Call::ActivateAssign { x: unique(&x), act })?;
+        self.spend(Op::Activation, op, Call::ActivateAssign { x: unique(&x), act })?;
         Ok(x)
     }
 
@@ -253,7 +255,7 @@ impl<B: Backend> Ops<B> {
         let fits = mul.len() == x.channels() && add.len() == mul.len();
         require("channel-affine", fits, || format!("{} values for {} channels", mul.len(), x.channels()))?;
         let op = pointwise(&x, 2, 2);
-        self.spend("channel-affine", op, Call::ChannelAffineAssign { x: unique(&x), mul, add })?;
+        self.spend(Op::ChannelAffine, op, Call::ChannelAffineAssign { x: unique(&x), mul, add })?;
         Ok(x)
     }
 
@@ -263,7 +265,7 @@ impl<B: Backend> Ops<B> {
     /// If the backend fails.
     pub fn clamp_assign(&mut self, x: T<B>, low: f32, high: f32) -> Out<B> {
         let op = pointwise(&x, 2, 2);
-        self.spend("clamp", op, Call::ClampAssign { x: unique(&x), low, high })?;
+        self.spend(Op::Clamp, op, Call::ClampAssign { x: unique(&x), low, high })?;
         Ok(x)
     }
 
@@ -276,7 +278,7 @@ impl<B: Backend> Ops<B> {
         let fits = cos.shape == [x.rows(), half] && sin.shape == cos.shape;
         require("rope", fits, || format!("tables {:?} for {:?} with {heads} heads", cos.shape, x.shape))?;
         let op = pointwise(&x, 2, 3);
-        self.spend("rope", op, Call::RopeAssign { x: unique(&x), cos, sin, heads })?;
+        self.spend(Op::Rope, op, Call::RopeAssign { x: unique(&x), cos, sin, heads })?;
         Ok(x)
     }
 
@@ -292,7 +294,7 @@ impl<B: Backend> Ops<B> {
         require("combine", fits, || "terms differ in size or are not f32".into())?;
         let n = terms.len() as u64;
         self.produce(
-            "combine",
+            Op::Combine,
             pointwise(first, n + 1, 2 * n),
             first.shape.clone(),
             DType::F32,
@@ -306,7 +308,7 @@ impl<B: Backend> Ops<B> {
     /// If `x` is not `[t,h,w,c]`, or the budget is exceeded.
     pub fn upsample(&mut self, x: &T<B>) -> Out<B> {
         let [t, h, w, c] = four("upsample", x)?;
-        self.produce("upsample", pointwise(x, 5, 0), vec![t, 2 * h, 2 * w, c], x.dtype, Call::Upsample { x })
+        self.produce(Op::Upsample, pointwise(x, 5, 0), vec![t, 2 * h, 2 * w, c], x.dtype, Call::Upsample { x })
     }
 
     /// `x` seen as `view` with its axes reordered, as a dense tensor.
@@ -317,7 +319,7 @@ impl<B: Backend> Ops<B> {
         let fits = view.iter().product::<usize>() == x.elements() && view.len() == axes.len();
         require("permute", fits, || format!("{:?} as {view:?} by {axes:?}", x.shape))?;
         let shape = axes.iter().map(|a| view[*a]).collect();
-        self.produce("permute", pointwise(x, 2, 0), shape, x.dtype, Call::Permute { x, view, axes })
+        self.produce(Op::Permute, pointwise(x, 2, 0), shape, x.dtype, Call::Permute { x, view, axes })
     }
 
     /// `x` in another element type; a shared handle where the type is the same.
@@ -328,7 +330,7 @@ impl<B: Backend> Ops<B> {
         if x.dtype == dtype {
             return Ok(x);
         }
-        self.produce("cast", pointwise(&x, 2, 0), x.shape.clone(), dtype, Call::Cast { x: &x, dtype })
+        self.produce(Op::Cast, pointwise(&x, 2, 0), x.shape.clone(), dtype, Call::Cast { x: &x, dtype })
     }
 
     /// Rows `start..start + len` of the slowest axis, shared with `x`.

@@ -1,5 +1,7 @@
 //! Operations that bring several tensors together: norms under a grid, channels side by side.
 
+use loadline_core::Op;
+
 use super::methods::{four, require};
 use super::{Backend, Call, Moves, OpError, OpShape, Ops, Spatial, Tensor, Weight};
 
@@ -29,7 +31,7 @@ impl<B: Backend> Ops<B> {
         let flops = 10 * x.elements() as u64;
         let op = OpShape::Elementwise { moves: Moves { read: 2 * bytes + grids, written: bytes, flops }, act: x.dtype };
         let call = Call::SpatialNorm { x, affine, groups, eps, spatial, silu };
-        self.produce("spatial-norm", op, x.shape.clone(), x.dtype, call)
+        self.produce(Op::SpatialNorm, op, x.shape.clone(), x.dtype, call)
     }
 
     /// Tensors of equally many rows, side by side.
@@ -47,7 +49,7 @@ impl<B: Backend> Ops<B> {
         }
         let bytes = parts.iter().map(|p| size(p)).sum();
         let op = OpShape::Elementwise { moves: Moves { read: bytes, written: bytes, flops: 0 }, act: first.dtype };
-        self.produce("concat-channels", op, shape, first.dtype, Call::ConcatChannels { parts })
+        self.produce(Op::ConcatChannels, op, shape, first.dtype, Call::ConcatChannels { parts })
     }
 }
 

@@ -1,6 +1,6 @@
 //! Operations that move data: copies, paddings, what the host writes and reads.
 
-use loadline_core::DType;
+use loadline_core::{DType, Op};
 
 use super::methods::{four, pointwise, require, with_channels};
 use super::{Backend, Call, Moves, OpError, OpShape, Ops, Tensor, Weight};
@@ -24,7 +24,7 @@ impl<B: Backend> Ops<B> {
         shape[0] = rows;
         let written = x.dtype.bytes(shape.iter().product::<usize>() as u64).0;
         let op = OpShape::Elementwise { moves: Moves { read: written, written, flops: 0 }, act: x.dtype };
-        self.produce("pad-rows", op, shape, x.dtype, Call::PadRows { x: &x, rows })
+        self.produce(Op::PadRows, op, shape, x.dtype, Call::PadRows { x: &x, rows })
     }
 
     /// The relative bias of every head for each offset's bucket, `[heads, offsets]`.
@@ -37,7 +37,7 @@ impl<B: Backend> Ops<B> {
         let shape = vec![w.shape[1], buckets.len()];
         let written = DType::F32.bytes((shape[0] * shape[1]) as u64).0;
         let op = OpShape::Elementwise { moves: Moves { read: written, written, flops: 0 }, act: DType::F32 };
-        self.produce("relative-bias", op, shape, DType::F32, Call::RelativeBias { w, buckets })
+        self.produce(Op::RelativeBias, op, shape, DType::F32, Call::RelativeBias { w, buckets })
     }
 
     /// Every channel `times` times in a row.
@@ -47,7 +47,7 @@ impl<B: Backend> Ops<B> {
     pub fn repeat_channels(&mut self, x: &T<B>, times: usize) -> Out<B> {
         let shape = with_channels(x, x.channels() * times);
         let op = pointwise(x, times as u64 + 1, 0);
-        self.produce("repeat-channels", op, shape, x.dtype, Call::RepeatChannels { x, times })
+        self.produce(Op::RepeatChannels, op, shape, x.dtype, Call::RepeatChannels { x, times })
     }
 
     /// The mean of every `group` neighbouring channels.
@@ -58,7 +58,7 @@ impl<B: Backend> Ops<B> {
         let fits = group > 0 && x.channels().is_multiple_of(group);
         require("mean-channels", fits, || format!("{} channels in groups of {group}", x.channels()))?;
         let shape = with_channels(x, x.channels() / group);
-        self.produce("mean-channels", pointwise(x, 2, 1), shape, x.dtype, Call::MeanChannels { x, group })
+        self.produce(Op::MeanChannels, pointwise(x, 2, 1), shape, x.dtype, Call::MeanChannels { x, group })
     }
 
     /// A copy of a part of `[t, h, w, c]`.
@@ -72,7 +72,7 @@ impl<B: Backend> Ops<B> {
         let shape = vec![size[0], size[1], size[2], c];
         let bytes = x.dtype.bytes(shape.iter().product::<usize>() as u64).0;
         let op = OpShape::Elementwise { moves: Moves { read: bytes, written: bytes, flops: 0 }, act: x.dtype };
-        self.produce("crop", op, shape, x.dtype, Call::Crop { x, start, size })
+        self.produce(Op::Crop, op, shape, x.dtype, Call::Crop { x, start, size })
     }
 
     /// Tensors one after the other along the slowest axis.
@@ -86,7 +86,7 @@ impl<B: Backend> Ops<B> {
         shape[0] = parts.iter().map(|p| p.shape[0]).sum();
         let bytes = parts[0].dtype.bytes(shape.iter().product::<usize>() as u64).0;
         let op = OpShape::Elementwise { moves: Moves { read: bytes, written: bytes, flops: 0 }, act: parts[0].dtype };
-        self.produce("concat", op, shape, parts[0].dtype, Call::Concat { parts })
+        self.produce(Op::Concat, op, shape, parts[0].dtype, Call::Concat { parts })
     }
 
     /// A weight as f32 activations, plus `add` where given.
@@ -99,7 +99,7 @@ impl<B: Backend> Ops<B> {
         require("weight-plus", fits, || format!("{:?} plus {:?}", w.shape, add.map(|a| &a.shape)))?;
         let bytes = DType::F32.bytes(n as u64).0;
         let op = OpShape::Elementwise { moves: Moves { read: 2 * bytes, written: bytes, flops: 0 }, act: DType::F32 };
-        self.produce("weight-plus", op, w.shape.clone(), DType::F32, Call::WeightPlus { w, add })
+        self.produce(Op::WeightPlus, op, w.shape.clone(), DType::F32, Call::WeightPlus { w, add })
     }
 
     /// Zeros of `x`'s type: `rows` rows of its slowest axis.
@@ -123,7 +123,7 @@ impl<B: Backend> Ops<B> {
     pub fn filled(&mut self, shape: &[usize], fill: &mut dyn FnMut(&mut [f32]) -> Result<(), String>) -> Out<B> {
         let bytes = DType::F32.bytes(shape.iter().product::<usize>() as u64).0;
         let op = OpShape::Elementwise { moves: Moves { read: 0, written: bytes, flops: 0 }, act: DType::F32 };
-        self.produce("filled", op, shape.to_vec(), DType::F32, Call::Filled { shape, fill })
+        self.produce(Op::Filled, op, shape.to_vec(), DType::F32, Call::Filled { shape, fill })
     }
 
     /// Hands the values to the host as f32.
@@ -132,7 +132,7 @@ impl<B: Backend> Ops<B> {
     /// If the backend fails.
     pub fn to_host(&mut self, x: &T<B>, sink: &mut dyn FnMut(&[f32])) -> Result<(), OpError> {
         self.recording.to_host += DType::F32.bytes(x.elements() as u64).0;
-        self.spend("to-host", pointwise(x, 1, 0), Call::ToHost { x, sink }).map(|_| ())
+        self.spend(Op::ToHost, pointwise(x, 1, 0), Call::ToHost { x, sink }).map(|_| ())
     }
 
     /// A copy of rows `start..start + len` of the slowest axis.
@@ -146,7 +146,7 @@ impl<B: Backend> Ops<B> {
         shape[0] = len;
         let bytes = x.dtype.bytes(shape.iter().product::<usize>() as u64).0;
         let op = OpShape::Elementwise { moves: Moves { read: bytes, written: bytes, flops: 0 }, act: x.dtype };
-        self.produce("rows", op, shape, x.dtype, Call::Rows { x, start, len })
+        self.produce(Op::Rows, op, shape, x.dtype, Call::Rows { x, start, len })
     }
 
     /// An f32 tensor with values that the host has, as a checkpoint gives them back.

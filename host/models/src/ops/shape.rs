@@ -1,6 +1,6 @@
 //! What an operation costs, from its shape alone.
 
-use loadline_core::{DType, OpCost, OpKind};
+use loadline_core::{DType, Op, OpCost, OpKind, Site};
 
 use super::ConvSpec;
 
@@ -95,9 +95,9 @@ pub enum OpShape {
 }
 
 impl OpShape {
-    /// What the operation costs on any machine.
+    /// What the operation costs on any machine; `op` is the one that has this shape.
     #[must_use]
-    pub fn cost(&self) -> OpCost {
+    pub fn cost(&self, op: Op) -> OpCost {
         let (kind, dtype, flops, bytes) = match *self {
             Self::Linear { m, n, k, act, weight } => {
                 let bytes = size(m * k + m * n, act) + size(n * k, weight);
@@ -121,7 +121,24 @@ impl OpShape {
             }
             Self::Elementwise { moves, act } => (OpKind::Elementwise, act, moves.flops, moves.read + moves.written),
         };
-        OpCost { kind, dtype, count: 1, flops, bytes }
+        OpCost { kind, site: self.site(op), dtype, count: 1, flops, bytes }
+    }
+
+    /// The dimensions by which a recorded machine finds the time.
+    fn site(&self, op: Op) -> Site {
+        let (weight, dims) = match *self {
+            Self::Linear { m, n, k, weight, .. } => (weight, [m, n, k, 0]),
+            Self::Conv { output, kernel, cin, cout, weight, .. } => {
+                (weight, [volume(output), cin, cout, volume(kernel)])
+            }
+            Self::Attention { queries, keys, heads, dim, act } => (act, [queries, keys, heads, dim]),
+            Self::RowNorm { rows, channels, act } => (act, [rows, channels, 0, 0]),
+            Self::GroupNorm { positions, channels, groups, act } => (act, [positions, channels, groups, 0]),
+            Self::Elementwise { moves, act } => {
+                return Site { op, weight: act, dims: [moves.read + moves.written, 0, 0, 0] };
+            }
+        };
+        Site { op, weight, dims: dims.map(wide) }
     }
 }
 

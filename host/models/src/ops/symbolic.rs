@@ -1,6 +1,6 @@
 //! The backend that computes nothing, and the record of what it was asked for.
 
-use loadline_core::{Bytes, OpCost, OpKind};
+use loadline_core::{Bytes, Op, OpCost, OpKind};
 
 use super::{Backend, Call, OpError, OpShape};
 
@@ -24,7 +24,7 @@ impl Backend for Symbolic {
 /// What was called since a task began.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Recording {
-    /// Costs, at most one entry for each kind and type.
+    /// Costs, one entry for each shape.
     pub ops: Vec<OpCost>,
     /// Bytes handed to the host.
     pub to_host: u64,
@@ -34,12 +34,12 @@ pub struct Recording {
 
 impl Recording {
     /// Adds one operation.
-    pub fn add(&mut self, op: &OpShape) {
-        let cost = op.cost();
+    pub fn add(&mut self, op: Op, shape: &OpShape) {
+        let cost = shape.cost(op);
         if cost.kind == OpKind::Elementwise && cost.bytes == 0 {
             return;
         }
-        match self.ops.iter_mut().find(|o| o.kind == cost.kind && o.dtype == cost.dtype) {
+        match self.ops.iter_mut().find(|o| o.site == cost.site && o.dtype == cost.dtype) {
             Some(sum) => {
                 sum.count += 1;
                 sum.flops = sum.flops.saturating_add(cost.flops);
@@ -52,7 +52,7 @@ impl Recording {
     /// Everything recorded, in a fixed order; the recording is empty afterwards.
     pub fn take(&mut self) -> (Vec<OpCost>, Bytes, Bytes) {
         let Self { mut ops, to_host, gathered } = std::mem::take(self);
-        ops.sort_by_key(|o| (o.kind, o.dtype));
+        ops.sort_by_key(|o| (o.kind, o.dtype, o.site));
         (ops, Bytes(to_host), Bytes(gathered))
     }
 }

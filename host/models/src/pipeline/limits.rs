@@ -33,7 +33,8 @@ pub enum RequestError {
     /// The number of frames does not divide into latent frames.
     #[error(
         "--frames {asked}: this model makes {step} n + 1 frames, between {least} and {most}; \
-         the nearest are --frames {below} and --frames {above}"
+         the nearest {}",
+        nearest_frames(*below, *above)
     )]
     Frames {
         /// What was asked for.
@@ -165,9 +166,19 @@ fn check_steps(request: &Request) -> Result<(), RequestError> {
         return Err(RequestError::Steps { asked: request.steps, most: STEPS_MOST });
     }
     if !(0.0..=100.0).contains(&request.guidance) {
-        return Err(RequestError::Guidance(request.guidance.to_string()));
+        return Err(RequestError::Guidance(short(request.guidance)));
     }
     Ok(())
+}
+
+/// A number in few digits, whatever its size.
+fn short(number: f64) -> String {
+    let plain = number.to_string();
+    if plain.len() <= 12 { plain } else { format!("{number:e}") }
+}
+
+fn nearest_frames(below: u32, above: u32) -> String {
+    if below == above { format!("is --frames {below}") } else { format!("are --frames {below} and --frames {above}") }
 }
 
 fn check_size(asked: Size, step: u32, most: u32) -> Result<(), RequestError> {
@@ -239,6 +250,16 @@ mod tests {
         check(80, (77, 81));
         check(0, (1, 5));
         check(u32::MAX, (4093, 4093));
+        let message = |asked| check_frames(asked, 4, 1, 4093).unwrap_err().to_string();
+        assert!(message(80).ends_with("the nearest are --frames 77 and --frames 81"), "{}", message(80));
+        assert!(message(u32::MAX).ends_with("the nearest is --frames 4093"), "{}", message(u32::MAX));
+    }
+
+    #[test]
+    fn numbers_stay_short_in_messages() {
+        for (number, text) in [(101.0, "101"), (-0.5, "-0.5"), (1e308, "1e308"), (f64::INFINITY, "inf")] {
+            assert_eq!(short(number), text);
+        }
     }
 
     #[test]

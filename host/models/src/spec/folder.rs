@@ -1,5 +1,6 @@
 //! A diffusers folder, or a single weight file, read from configs and headers alone.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use loadline_core::{Component, DType, ModelSpec};
@@ -7,7 +8,7 @@ use serde_json::Value;
 
 use crate::catalog;
 use crate::params::ConfigError;
-use crate::weights::{FileDtype, WeightError, WeightIndex};
+use crate::weights::{FileDtype, TensorEntry, WeightError, WeightIndex};
 
 /// Why a folder is no model that can be read.
 #[derive(Debug, thiserror::Error)]
@@ -39,18 +40,61 @@ pub enum SpecError {
     /// A weight file is wrong.
     #[error(transparent)]
     Weights(#[from] WeightError),
+    /// The model index lacks something.
+    #[error("{path}: {problem}; download it again")]
+    Index {
+        /// The file.
+        path: PathBuf,
+        /// What it lacks.
+        problem: String,
+    },
+    /// A config is of another class than the model index says.
+    #[error(
+        "{path}: `{field}` is {found}, model_index.json says {expected}; the two are of different models, download both \
+         again"
+    )]
+    OtherClass {
+        /// The config.
+        path: PathBuf,
+        /// Its field.
+        field: &'static str,
+        /// What the field holds, as JSON.
+        found: String,
+        /// The class of the model index.
+        expected: String,
+    },
+    /// The files hold a tensor that the config does not know.
+    #[error(
+        "{path}: tensor '{tensor}' is no part of the model that {config} describes (is a number of layers too low?); \
+         they are of different models, download both again"
+    )]
+    UnknownTensor {
+        /// The weight file.
+        path: PathBuf,
+        /// The config.
+        config: PathBuf,
+        /// The tensor.
+        tensor: String,
+    },
     /// A tensor is missing from the files.
-    #[error("{path}: tensor '{tensor}' is missing: the files and config.json do not belong together")]
+    #[error(
+        "{path}: the model has a tensor '{tensor}', which no weight file beside it holds (is a number of layers too \
+         high?); \
+         they are of different models, download both again"
+    )]
     MissingTensor {
-        /// The component's folder.
+        /// The config.
         path: PathBuf,
         /// The tensor.
         tensor: String,
     },
     /// A tensor has another shape than the config says.
-    #[error("{path}: tensor '{tensor}' has shape {found:?}, config.json says {expected:?}")]
+    #[error(
+        "{path}: tensor '{tensor}' has shape {found:?}, config.json says {expected:?}; they are of different models, \
+         download both again"
+    )]
     WrongShape {
-        /// The component's folder.
+        /// The weight file.
         path: PathBuf,
         /// The tensor.
         tensor: String,
@@ -64,7 +108,7 @@ pub enum SpecError {
         "{path}: tensor '{tensor}' is stored as {dtype}, which cannot be run yet: use an f32, f16 or bf16 checkpoint"
     )]
     UnsupportedType {
-        /// The component's folder.
+        /// The weight file.
         path: PathBuf,
         /// The tensor.
         tensor: String,
@@ -104,19 +148,14 @@ impl Folder {
     /// If a file is missing, damaged, or does not fit its config.
     pub fn open(path: &Path) -> Result<Self, SpecError> {
         let index = read_json(&path.join("model_index.json"))?;
+        let class = pipeline_class(&path.join("model_index.json"), &index)?;
+        check_scheduler(path, &index)?;
         let (mut model_components, mut components) = (Vec::new(), Vec::new());
         for (name, class) in catalog::weight_components(&index) {
-            let folder = path.join(&name);
-            let file = folder.join("config.json");
-            let config = read_json(&file)?;
-            let mut component =
-                super::component(&name, &class, &config).map_err(|source| SpecError::Config { path: file, source })?;
-            let weights = WeightIndex::open_component(&folder)?;
-            match_files(&folder, &mut component, &weights)?;
+            let (component, read) = open_component(path, name, &class)?;
             model_components.push(component);
-            components.push(FolderComponent { name, config, weights });
+            components.push(read);
         }
-        let class = index.get("_class_name").and_then(Value::as_str).unwrap_or("none").to_owned();
         let model = ModelSpec { name: folder_name(path), pipeline: class, components: model_components };
         Ok(Self { path: path.to_owned(), model, components, index })
     }
@@ -136,6 +175,65 @@ impl Folder {
     }
 }
 
+fn open_component(path: &Path, name: String, class: &str) -> Result<(Component, FolderComponent), SpecError> {
+    if name.contains(['/', '\\', '\0']) || name.starts_with('.') {
+        let problem = format!("component {name:?} leads out of the folder");
+        return Err(SpecError::Index { path: path.join("model_index.json"), problem });
+    }
+    let folder = path.join(&name);
+    let file = folder.join("config.json");
+    let config = read_json(&file)?;
+    check_class(&file, class, &config)?;
+    let mut component = super::component(&name, class, &config)
+        .map_err(|source| SpecError::Config { path: file.clone(), source })?;
+    let weights = WeightIndex::open_component(&folder)?;
+    match_files(&file, &mut component, &weights)?;
+    Ok((component, FolderComponent { name, config, weights }))
+}
+
+fn pipeline_class(path: &Path, index: &Value) -> Result<String, SpecError> {
+    let class = index.get("_class_name").and_then(Value::as_str);
+    class.map(str::to_owned).ok_or_else(|| SpecError::Index {
+        path: path.to_owned(),
+        problem: "`_class_name`, the pipeline's class, is missing".to_owned(),
+    })
+}
+
+/// The scheduler's file may be absent here: who samples says so.
+fn check_scheduler(path: &Path, index: &Value) -> Result<(), SpecError> {
+    let file = path.join("scheduler").join("scheduler_config.json");
+    match index.pointer("/scheduler/1").and_then(Value::as_str) {
+        Some(class) if file.exists() => check_class(&file, class, &read_json(&file)?),
+        _ => Ok(()),
+    }
+}
+
+/// Holds a config to what it says of its own class: diffusers writes `_class_name`, transformers `architectures`.
+fn check_class(path: &Path, class: &str, config: &Value) -> Result<(), SpecError> {
+    let given = |field: &str| config.get(field).filter(|v| !v.is_null() && **v != Value::Array(Vec::new()));
+    let is_class = |v: &Value| v.as_str() == Some(class);
+    let related = |v: &Value| v.as_str().is_some_and(|other| family(other) == family(class));
+    let (field, found, fits) = if let Some(found) = given("_class_name") {
+        ("_class_name", found, is_class(found))
+    } else if let Some(found) = given("architectures") {
+        ("architectures", found, found.as_array().is_some_and(|list| list.iter().any(related)))
+    } else {
+        return Ok(());
+    };
+    if fits {
+        return Ok(());
+    }
+    let found = crate::params::shorten(&found.to_string());
+    Err(SpecError::OtherClass { path: path.to_owned(), field, found, expected: class.to_owned() })
+}
+
+/// A transformers class without what it is used for: `T5ForConditionalGeneration` has all that `T5EncoderModel` needs.
+fn family(class: &str) -> &str {
+    let uses = ["Encoder", "Text", "Vision", "Model", "For"];
+    let end = uses.iter().filter_map(|u| class.find(u)).min().unwrap_or(class.len());
+    &class[..end]
+}
+
 fn folder_name(path: &Path) -> String {
     let full = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     full.file_name().map_or_else(|| "model".into(), |n| n.to_string_lossy().into_owned())
@@ -152,25 +250,27 @@ fn read_json(path: &Path) -> Result<Value, SpecError> {
 }
 
 /// Compares the files with the config and takes over the files' types.
-fn match_files(folder: &Path, component: &mut Component, weights: &WeightIndex) -> Result<(), SpecError> {
+fn match_files(config: &Path, component: &mut Component, weights: &WeightIndex) -> Result<(), SpecError> {
+    let file_of = |entry: &TensorEntry| weights.files.get(entry.file).cloned().unwrap_or_default();
+    check_known(config, component, weights)?;
     for tensor in &mut component.tensors {
         let entry = weights.get(&tensor.name).or_else(|| tied(weights, &tensor.name));
         let Some(entry) = entry else {
             if tensor.buffer {
                 continue;
             }
-            return Err(SpecError::MissingTensor { path: folder.to_owned(), tensor: tensor.name.clone() });
+            return Err(SpecError::MissingTensor { path: config.to_owned(), tensor: tensor.name.clone() });
         };
         if entry.shape != tensor.shape {
             return Err(SpecError::WrongShape {
-                path: folder.to_owned(),
+                path: file_of(entry),
                 tensor: tensor.name.clone(),
                 found: entry.shape.clone(),
                 expected: tensor.shape.clone(),
             });
         }
         tensor.file_dtype = Some(runnable(entry.dtype).ok_or_else(|| SpecError::UnsupportedType {
-            path: folder.to_owned(),
+            path: file_of(entry),
             tensor: tensor.name.clone(),
             dtype: entry.dtype.name().to_owned(),
         })?);
@@ -178,8 +278,35 @@ fn match_files(folder: &Path, component: &mut Component, weights: &WeightIndex) 
     Ok(())
 }
 
+/// Weights that would be left out silently mean a config of another model: its result would be noise.
+fn check_known(config: &Path, component: &Component, weights: &WeightIndex) -> Result<(), SpecError> {
+    let known: BTreeSet<&str> = component.tensors.iter().map(|t| t.name.as_str()).collect();
+    let unknown = weights.tensors.iter().find(|t| !known.contains(t.name.as_str()) && !is_spare(component, &t.name));
+    unknown.map_or(Ok(()), |entry| {
+        Err(SpecError::UnknownTensor {
+            path: weights.files.get(entry.file).cloned().unwrap_or_default(),
+            config: config.to_owned(),
+            tensor: entry.name.clone(),
+        })
+    })
+}
+
+/// Tensors that checkpoints of whole models have beside the part that is used, as the reference leaves them out.
+fn is_spare(component: &Component, tensor: &str) -> bool {
+    let prefixes: &[&str] = match family(&component.class) {
+        "T5" | "UMT5" => &["decoder.", "lm_head.", "shared.weight", "encoder.embed_tokens.weight"],
+        "CLIP" => &["text_model.", "vision_model.", "text_projection.", "visual_projection.", "logit_scale"],
+        "Llama" => &["lm_head."],
+        "Wav2Vec2" => &["lm_head.", "quantizer.", "project_q.", "project_hid."],
+        _ => &[],
+    };
+    let of_own_layers = crate::params::block_lists(&component.class).unwrap_or(&[]);
+    let buffer = tensor.ends_with(".position_ids") || tensor.ends_with(".inv_freq");
+    buffer || prefixes.iter().any(|p| tensor.starts_with(p)) && !of_own_layers.iter().any(|l| tensor.starts_with(l))
+}
+
 /// T5 checkpoints hold the embedding table under either of two names.
-fn tied<'a>(weights: &'a WeightIndex, name: &str) -> Option<&'a crate::weights::TensorEntry> {
+fn tied<'a>(weights: &'a WeightIndex, name: &str) -> Option<&'a TensorEntry> {
     (name == "shared.weight").then(|| weights.get("encoder.embed_tokens.weight")).flatten()
 }
 

@@ -36,6 +36,20 @@ pub enum WeightError {
         /// The file.
         file: PathBuf,
     },
+    /// A folder, a device or a pipe in the place of a weight file.
+    #[error("{} is no ordinary file; put the safetensors or GGUF file itself there", file.display())]
+    NoFile {
+        /// The path.
+        file: PathBuf,
+    },
+    /// The file goes on after the last byte that its header tells of.
+    #[error("{} goes on for {extra} bytes after its last tensor; the file is damaged, download it again", file.display())]
+    Trailing {
+        /// The file.
+        file: PathBuf,
+        /// Bytes that belong to nothing.
+        extra: u64,
+    },
     /// The file ends before what its header promises.
     #[error("{} is cut short: {part} needs {needs} bytes but the file has {has}; download it again", file.display())]
     Truncated {
@@ -168,6 +182,12 @@ pub enum TensorProblem {
     Overlaps {
         /// The other tensor.
         other: String,
+    },
+    /// Bytes before the tensor belong to no tensor.
+    #[error("the {bytes} bytes before it belong to no tensor; download the file again")]
+    Gap {
+        /// How many.
+        bytes: u64,
     },
     /// Two tensors share a name.
     #[error("the name is used twice; convert the file again")]

@@ -119,6 +119,7 @@ fn file_names(dir: &Path) -> Result<Vec<String>, WeightError> {
 }
 
 fn open_file(path: PathBuf) -> Result<WeightIndex, WeightError> {
+    check_regular(&path)?;
     let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
     if name.ends_with(INDEX_SUFFIX) {
         return shards::open(&path);
@@ -132,6 +133,12 @@ fn open_file(path: PathBuf) -> Result<WeightIndex, WeightError> {
         return Err(WeightError::UnknownFormat { file: path });
     };
     Ok(WeightIndex { files: vec![path], tensors })
+}
+
+/// Opening a pipe waits for a writer that may never come, and a device has no end.
+fn check_regular(path: &Path) -> Result<(), WeightError> {
+    let kind = std::fs::metadata(path).map_err(WeightError::io(path))?;
+    if kind.is_file() { Ok(()) } else { Err(WeightError::NoFile { file: path.to_owned() }) }
 }
 
 fn starts_as_gguf(file: &mut File, path: &Path) -> Result<bool, WeightError> {

@@ -18,7 +18,8 @@ const LENGTH_BYTES: u64 = 8;
 
 /// Reads the tensors that a safetensors file declares, sorted by name.
 ///
-/// `file` is for messages, `index` becomes [`TensorEntry::file`]. Gaps between tensors are allowed, overlaps are not.
+/// `file` is for messages, `index` becomes [`TensorEntry::file`]. As the format demands, every byte after the header
+/// belongs to exactly one tensor.
 ///
 /// # Errors
 /// [`WeightError`] for every header that does not describe bytes inside this file.
@@ -36,7 +37,24 @@ pub fn read_safetensors(
         to_entry(raw, data, len, index).map_err(|problem| WeightError::tensor(file, &name, problem))
     };
     let entries: Vec<TensorEntry> = raw.into_iter().map(entry).collect::<Result<_, _>>()?;
-    layout::checked(file, len, entries)
+    let entries = layout::checked(file, len, entries)?;
+    check_filled(file, data, len, &entries)?;
+    Ok(entries)
+}
+
+/// A gap or a rest is what a half-overwritten file looks like; the format's own library refuses both.
+fn check_filled(file: &Path, data: u64, len: u64, entries: &[TensorEntry]) -> Result<(), WeightError> {
+    let mut in_file: Vec<&TensorEntry> = entries.iter().collect();
+    in_file.sort_by_key(|t| (t.offset, t.bytes));
+    let mut end = data;
+    for tensor in in_file {
+        if tensor.offset > end {
+            let gap = TensorProblem::Gap { bytes: tensor.offset - end };
+            return Err(WeightError::tensor(file, &tensor.name, gap));
+        }
+        end = end.max(tensor.offset + tensor.bytes);
+    }
+    if end < len { Err(WeightError::Trailing { file: file.to_owned(), extra: len - end }) } else { Ok(()) }
 }
 
 fn read_header(reader: &mut (impl Read + Seek), file: &Path, len: u64) -> Result<Vec<u8>, WeightError> {

@@ -64,10 +64,11 @@ fn shard_path(index: &Path, folder: &Path, shard: &str) -> Result<PathBuf, Weigh
 }
 
 fn open_shard(index: &Path, path: &Path, number: usize) -> Result<Vec<TensorEntry>, WeightError> {
-    let mut file = File::open(path).map_err(|source| match source.kind() {
-        std::io::ErrorKind::NotFound => WeightError::MissingShard { index: index.to_owned(), shard: path.to_owned() },
-        _ => WeightError::Io { file: path.to_owned(), source },
-    })?;
+    if !path.exists() {
+        return Err(WeightError::MissingShard { index: index.to_owned(), shard: path.to_owned() });
+    }
+    super::check_regular(path)?;
+    let mut file = File::open(path).map_err(WeightError::io(path))?;
     read_safetensors(&mut file, path, number)
 }
 

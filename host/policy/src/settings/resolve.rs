@@ -49,7 +49,7 @@ fn defaults(schema: &Schema) -> Settings {
 fn find<'a>(schema: &'a Schema, key: &str) -> Result<&'a Setting, SettingsError> {
     schema.get(key).ok_or_else(|| SettingsError::Unknown {
         key: key.to_owned(),
-        nearest: nearest(schema, key),
+        nearest: nearest(schema.settings().iter().map(|s| s.key.as_str()), key).map(str::to_owned),
         known: schema.settings().iter().map(|s| s.key.clone()).collect(),
     })
 }
@@ -78,10 +78,11 @@ fn unfit(setting: &Setting, got: String) -> SettingsError {
     SettingsError::Value { key: setting.key.clone(), got, expected: setting.kind.to_string(), default }
 }
 
-/// The key that is most like what was given, if any is much like it.
-fn nearest(schema: &Schema, key: &str) -> Option<String> {
-    let keys = schema.settings().iter().map(|s| (distance(&s.key, key), &s.key));
-    keys.filter(|(d, k)| *d <= k.len().max(3) / 3).min().map(|(_, k)| k.clone())
+/// The name that is most like what was given, if any is much like it.
+#[must_use]
+pub fn nearest<'a>(known: impl IntoIterator<Item = &'a str>, given: &str) -> Option<&'a str> {
+    let names = known.into_iter().map(|name| (distance(name, given), name));
+    names.filter(|(d, name)| *d <= name.len().max(3) / 3).min().map(|(_, name)| name)
 }
 
 /// The number of characters to add, drop or change (Levenshtein).

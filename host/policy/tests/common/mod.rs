@@ -115,7 +115,14 @@ fn task(shape: &Shape, id: u32) -> Task {
     Task {
         name: format!("block {id}"),
         block: Some(BlockId(id)),
-        ops: vec![OpCost { kind: OpKind::Linear, dtype: DType::Bf16, count: 4, flops: shape.flops, bytes: 1 << 20 }],
+        ops: vec![OpCost {
+            kind: OpKind::Linear,
+            site: Site { op: Op::Linear, weight: DType::Bf16, dims: [1; 4] },
+            dtype: DType::Bf16,
+            count: 4,
+            flops: shape.flops,
+            bytes: 1 << 20,
+        }],
         memory: ActMemory {
             before: Bytes(0),
             peak,
@@ -147,7 +154,10 @@ pub fn machine() -> Machine {
             h2d_pageable: flat(10_000.0, 6e9),
             d2h: flat(10_000.0, 20e9),
         },
-        disk: DiskSpec { read: flat(100_000.0, 2e9) },
+        disk: DiskSpec { read: flat(100_000.0, 2e9), cached: None },
+        sites: Vec::new(),
+        contention: Contention::NONE,
+        calibration: Vec::new(),
         ops: vec![OpRate {
             kind: OpKind::Linear,
             dtype: DType::Bf16,
@@ -243,7 +253,8 @@ fn walk(job: &Job, stage: &Stage, plan: &StagePlan, homes: &[Tier], machine: &Ma
         ready[load.slot as usize] = link;
     }
     let tasks = &stage.passes[0].tasks;
-    let times: Vec<u64> = tasks.iter().map(|t| machine.task_time(t, Estimate::Median).unwrap().0).collect();
+    let times: Vec<u64> =
+        tasks.iter().map(|t| machine.task_time(StageKind::Denoise, t, Estimate::Median).unwrap().0).collect();
     let mut stalls = vec![Nanos(0); tasks.len()];
     for pass in 0..stage.pass_count() as usize {
         for position in 0..tasks.len() {
@@ -261,7 +272,7 @@ fn walk(job: &Job, stage: &Stage, plan: &StagePlan, homes: &[Tier], machine: &Ma
     let memory: Bytes = plan.slots.iter().map(|s| s.bytes).sum();
     // This walk reads no files of blocks that live in host memory, so its bound must not either.
     let read = Curve::flat(0.0, Quantiles::exactly(1e15));
-    let machine = &Machine { disk: DiskSpec { read }, ..machine.clone() };
+    let machine = &Machine { disk: DiskSpec { read, cached: None }, ..machine.clone() };
     let forecast = StageForecast {
         name: stage.name.clone(),
         cold: Nanos(now),

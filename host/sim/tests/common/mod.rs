@@ -1,6 +1,9 @@
 //! Jobs and machines that are made up, for the tests of this crate.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
+pub mod cases;
+pub mod eager;
+
 use loadline_core::*;
 
 /// A block's bytes and the nanoseconds that its task computes.
@@ -47,7 +50,14 @@ fn task(id: u32, ns: u64) -> Task {
     Task {
         name: format!("blocks.{id}"),
         block: Some(BlockId(id)),
-        ops: vec![OpCost { kind: OpKind::Linear, dtype: DType::F32, count: 1, flops: ns, bytes: 0 }],
+        ops: vec![OpCost {
+            kind: OpKind::Linear,
+            site: Site { op: Op::Linear, weight: DType::F32, dims: [1; 4] },
+            dtype: DType::F32,
+            count: 1,
+            flops: ns,
+            bytes: 0,
+        }],
         memory: ActMemory::default(),
         gathered: Bytes::ZERO,
         to_host: Bytes::ZERO,
@@ -71,7 +81,10 @@ pub fn machine(disk_ns: u64, unified: bool) -> Machine {
         },
         host: HostSpec { memory: Bytes::MAX, convert: flat(1e9) },
         link: LinkSpec { h2d_pinned: flat(1e9), h2d_pageable: flat(1e9), d2h: flat(1e9) },
-        disk: DiskSpec { read: flat(1e9 / disk_ns as f64) },
+        disk: DiskSpec { read: flat(1e9 / disk_ns as f64), cached: None },
+        sites: Vec::new(),
+        contention: Contention::NONE,
+        calibration: Vec::new(),
         ops: vec![OpRate { kind: OpKind::Linear, dtype: DType::F32, flops: flat(1e9), bytes: flat(1e9) }],
     }
 }

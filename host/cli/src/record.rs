@@ -1,0 +1,61 @@
+//! `loadline profile record`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args as ClapArgs;
+use indicatif::{ProgressBar, ProgressStyle};
+use loadline::core::Bytes;
+use loadline::{Error, RecordOptions};
+
+use crate::run::stop_on_signal;
+
+/// What `profile record` takes.
+#[derive(ClapArgs, Clone)]
+pub(crate) struct RecordArgs {
+    /// Where the profile goes; plan with it by `--gpu FILE`
+    #[arg(short, long, value_name = "FILE", default_value = "this-machine.json")]
+    pub output: PathBuf,
+    /// The profile's name; the file's name without its ending by default
+    #[arg(long)]
+    pub name: Option<String>,
+    /// A folder on the disk that models are read from; 1 GiB is written there for a while
+    #[arg(long, value_name = "FOLDER", default_value = ".")]
+    pub disk: PathBuf,
+    /// Under a minute instead of a few: a third of the shapes, fewer rounds
+    #[arg(long)]
+    pub quick: bool,
+}
+
+/// Records this machine and writes the profile.
+pub(crate) fn record(args: &RecordArgs) -> Result<(), Error> {
+    loadline::check_writable("-o", &args.output)?;
+    let mut system = sysinfo::System::new().map_err(|e| Error::Profile(format!("the size of RAM is unknown: {e}")))?;
+    system.refresh_memory();
+    system.refresh_cpu_all();
+    let processor = system.cpus().first().map_or("", |cpu| cpu.brand()).trim().to_owned();
+    let stem = args.output.file_stem().map(|s| s.to_string_lossy().to_lowercase()).unwrap_or_default();
+    let options = RecordOptions {
+        name: args.name.clone().unwrap_or(stem),
+        processor: if processor.is_empty() { "unnamed processor".to_owned() } else { processor },
+        memory: Bytes(system.total_memory()),
+        folder: args.disk.clone(),
+        quick: args.quick,
+    };
+    let stop = stop_on_signal()?;
+    let bar = ProgressBar::new(1000);
+    let style = ProgressStyle::with_template("[{bar:40}] {percent}% {elapsed} left {eta}  {msg}");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "));
+    bar.enable_steady_tick(Duration::from_millis(250));
+    let profile = loadline::record(&options, &stop, &mut |what, share| {
+        bar.set_position((share * 1000.0) as u64);
+        bar.set_message(what.to_owned());
+    })?;
+    bar.finish_and_clear();
+    let text = profile.to_json().map_err(|e| Error::Profile(e.to_string()))?;
+    loadline::write_whole(&args.output, &mut |out| out.write_all(text.as_bytes()))?;
+    let file = args.output.display();
+    say!("{file}: {} ({})", profile.title, profile.hash());
+    say!("plan with it: loadline plan wan2.1-t2v-1.3b --gpu {file} --size 256x256 --frames 9");
+    Ok(())
+}

@@ -1,0 +1,229 @@
+//! What to say when nothing fits: what breaks the budget, and what would fit.
+
+use std::sync::Arc;
+
+use loadline_core::check::Finding;
+use loadline_core::{ActClass, Budget, Bytes, Job, Machine, Request, Reservation, Stage, StageKind};
+
+use super::shelf::Bench;
+use super::{Asked, Certificate, Planner};
+use crate::Error;
+
+/// A policy's no, and the job that it was about.
+pub(crate) struct Refused {
+    /// The job, tiled as small as it was tried.
+    pub(crate) job: Arc<Job>,
+    /// The stage that the policy names.
+    pub(crate) stage: Option<u32>,
+    /// The device bytes that are enough for that stage, as far as the policy knows.
+    pub(crate) needs: Option<Bytes>,
+    /// The reason in words.
+    pub(crate) message: String,
+}
+
+impl Refused {
+    /// The stage that does not fit: the one that the policy names, or the one that needs most.
+    pub(crate) fn breaks(&self, machine: &Machine) -> Option<&Stage> {
+        let named = self.stage.and_then(|s| self.job.stages.get(s as usize));
+        named.or_else(|| self.job.stages.iter().rev().max_by_key(|s| least(&self.job, s, machine)))
+    }
+
+    /// What the stage that does not fit needs, by reservation; they sum up to more than the budget unless the policy
+    /// keeps to less than it was given.
+    pub(crate) fn needs(&self, machine: &Machine) -> Vec<Reservation> {
+        let Some(stage) = self.breaks(machine) else { return Vec::new() };
+        let mut needs = least_needs(&self.job, stage, machine);
+        // A policy that was told to keep blocks on the device needs more than one slot.
+        let kept = self.needs.unwrap_or_default() - least(&self.job, stage, machine);
+        if kept > Bytes::ZERO {
+            needs.insert(1, Reservation { name: "residents".to_owned(), bytes: kept });
+        }
+        needs
+    }
+
+    /// What breaks the budget, for people.
+    pub(crate) fn tensor(&self, machine: &Machine) -> (String, String) {
+        self.breaks(machine).map_or_else(Default::default, |s| (s.name.clone(), culprit(&self.job, s)))
+    }
+}
+
+/// Whether a smaller tile could help: the decoder is over the budget, or the largest of all.
+pub(super) fn decoder_breaks(job: &Job, machine: &Machine, budget: Budget) -> bool {
+    let vae = |s: &Stage| matches!(s.kind, StageKind::VaeDecode | StageKind::VaeEncode);
+    let needs = |s: &Stage| least(job, s, machine);
+    let over = |s: &&Stage| needs(s) > budget.device;
+    // A policy may keep to less than the budget; then the decoder is worth shrinking while it is the largest.
+    let largest = job.stages.iter().max_by_key(|s| needs(s));
+    job.stages.iter().filter(over).any(vae) || largest.is_some_and(vae)
+}
+
+pub(super) fn certificate(
+    planner: &Planner<'_>,
+    bench: &Bench<'_>,
+    asked: &Asked,
+    budget: Budget,
+    refused: &Refused,
+) -> Result<Certificate, Error> {
+    let machine = planner.machine;
+    let worst = refused.job.stages.iter().rev().max_by_key(|s| least(&refused.job, s, machine));
+    let (stage, tensor) = worst.map_or_else(Default::default, |s| (s.name.clone(), culprit(&refused.job, s)));
+    Ok(Certificate {
+        reason: refused.message.clone(),
+        budget_bytes: budget.device,
+        device_bytes: machine.device.memory,
+        min_budget_bytes: smallest_budget(planner, bench, asked, budget, refused)?,
+        stage,
+        tensor,
+        nearest_request: nearest(planner, bench, asked, budget)?,
+    })
+}
+
+/// Whether a plan can be made within so many device bytes. A host that is too small is a no as well.
+fn works(planner: &Planner<'_>, bench: &Bench<'_>, asked: &Asked, budget: Budget) -> Result<bool, Error> {
+    match planner.within(bench, asked, budget) {
+        Ok(outcome) => Ok(outcome.is_ok()),
+        Err(Error::NeverFits(_)) => Ok(false),
+        Err(other) => Err(other),
+    }
+}
+
+/// The smallest budget with which the same command makes a plan. What cannot be avoided and what the policy says that
+/// it needs are tried first; a policy that wants something else is searched by bisection. In every case a plan was
+/// made with the answer, and was refused with one granule less.
+pub(crate) fn smallest_budget(
+    planner: &Planner<'_>,
+    bench: &Bench<'_>,
+    asked: &Asked,
+    budget: Budget,
+    refused: &Refused,
+) -> Result<Option<Bytes>, Error> {
+    let device = &planner.machine.device;
+    let granule = device.granularity.max(1);
+    let at = |granules: u64| Budget { device: Bytes(granules.saturating_mul(granule)), ..budget };
+    let works = |granules: u64| works(planner, bench, asked, at(granules));
+    let job = &refused.job;
+    let least = job.stages.iter().map(|s| least(job, s, planner.machine)).max().unwrap_or(Bytes::ZERO);
+    let most = device.memory.0.max(least.0.saturating_mul(64)) / granule;
+    let (mut low, mut high) = (0, None);
+    for hint in [Some(least), refused.needs].into_iter().flatten().map(|b| b.0.div_ceil(granule)) {
+        if hint <= low || hint >= high.unwrap_or(most) {
+            continue;
+        }
+        if !works(hint)? {
+            low = hint;
+            continue;
+        }
+        if !works(hint - 1)? {
+            return Ok(Some(at(hint).device));
+        }
+        high = Some(hint - 1);
+    }
+    let mut high = match high {
+        Some(high) => high,
+        None if works(most)? => most,
+        None => return Ok(None),
+    };
+    while high - low > 1 {
+        let middle = low + (high - low) / 2;
+        if works(middle)? { high = middle } else { low = middle }
+    }
+    Ok(Some(at(high).device))
+}
+
+/// The most frames of the same size that could fit.
+fn nearest(planner: &Planner<'_>, bench: &Bench<'_>, asked: &Asked, budget: Budget) -> Result<Option<Request>, Error> {
+    let Some(frames) = planner.model.frames() else { return Ok(None) };
+    let kernels = planner.kernels()?;
+    let tile = asked.knobs.tile.is_none().then(|| planner.model.tile_sizes().pop()).flatten();
+    let knobs = planner.knobs(asked, tile);
+    let request = |nth: u32| Request { frames: frames.least + nth * frames.step, ..asked.request.clone() };
+    let fits = |nth: u32| -> bool {
+        let job = bench.shelf().job(&request(nth), &knobs, &asked.sampling, &kernels);
+        job.is_ok_and(|job| job.stages.iter().all(|s| least(&job, s, planner.machine) <= budget.device))
+    };
+    let (mut low, mut high) = (0, asked.request.frames.saturating_sub(frames.least).div_ceil(frames.step));
+    if high == 0 || !fits(low) {
+        return Ok(None);
+    }
+    while high - low > 1 {
+        let middle = low + (high - low) / 2;
+        if fits(middle) { low = middle } else { high = middle }
+    }
+    // Fewer frames help only if the policy, with its settings, plans them too.
+    let nearer = Asked { request: request(low), ..asked.clone() };
+    Ok(works(planner, bench, &nearer, budget)?.then_some(nearer.request))
+}
+
+/// What a stage needs at least: its activations and one slot for its largest block.
+pub(crate) fn least(job: &Job, stage: &Stage, machine: &Machine) -> Bytes {
+    let granule = machine.device.granularity;
+    machine.device.fixed_overhead
+        + stage.activation_peak().round_up(granule)
+        + job.largest_block(stage).round_up(granule)
+}
+
+/// The same by reservation.
+pub(crate) fn least_needs(job: &Job, stage: &Stage, machine: &Machine) -> Vec<Reservation> {
+    let named = |name: &str, bytes: Bytes| Reservation { name: name.to_owned(), bytes };
+    let slot = job.largest_block(stage).round_up(machine.device.granularity);
+    let mut needs = vec![named("fixed", machine.device.fixed_overhead), named("slots", slot)];
+    if let Some(task) = stage.peak_task() {
+        needs.extend(ActClass::ALL.into_iter().map(|c| named(c.name(), task.memory.at_peak[c as usize])));
+    }
+    needs.retain(|r| r.bytes > Bytes::ZERO);
+    needs
+}
+
+/// Device bytes with which a plan may be possible, by arithmetic alone: what the largest stage needs with the tile that
+/// needs least. Less than that is too little for every policy.
+pub(crate) fn floor(planner: &Planner<'_>, bench: &Bench<'_>, asked: &Asked) -> Result<Bytes, Error> {
+    let kernels = planner.kernels()?;
+    let tiles = planner.model.tile_sizes().into_iter().map(Some).filter(|_| asked.knobs.tile.is_none());
+    let mut floor = None;
+    for tile in std::iter::once(None).chain(tiles) {
+        let knobs = planner.knobs(asked, tile);
+        match bench.shelf().job(&asked.request, &knobs, &asked.sampling, &kernels) {
+            Ok(job) => {
+                let needs = job.stages.iter().map(|s| least(&job, s, planner.machine)).max().unwrap_or(Bytes::ZERO);
+                floor = Some(floor.map_or(needs, |f: Bytes| f.min(needs)));
+            }
+            Err(Error::Request(message)) if floor.is_none() && tile.is_none() => return Err(Error::Request(message)),
+            Err(_) => {}
+        }
+    }
+    Ok(floor.unwrap_or(Bytes::ZERO))
+}
+
+/// Whether arithmetic leaves a chance for a plan within a budget.
+pub(crate) fn could_fit(
+    planner: &Planner<'_>,
+    bench: &Bench<'_>,
+    asked: &Asked,
+    budget: Budget,
+) -> Result<bool, Error> {
+    match floor(planner, bench, asked) {
+        Ok(floor) => Ok(floor <= budget.device),
+        // The request is beyond the model's limits: the probe will say which.
+        Err(Error::Request(_)) => Ok(false),
+        Err(other) => Err(other),
+    }
+}
+
+fn culprit(job: &Job, stage: &Stage) -> String {
+    let block = job.largest_block(stage);
+    let Some(task) = stage.peak_task() else { return format!("the largest block ({block})") };
+    format!("the activations of task '{}' ({}) beside the largest block ({block})", task.name, task.memory.peak)
+}
+
+/// No device budget helps where the host is too small: frames and what disk reads pass through stay there.
+pub(super) fn host_certificate(finding: &Finding, job: &Job, machine: &Machine, budget: Budget) -> Certificate {
+    Certificate {
+        reason: format!("{finding}; raise --ram, or ask for fewer frames or a smaller size"),
+        budget_bytes: budget.device,
+        device_bytes: machine.device.memory,
+        min_budget_bytes: None,
+        stage: "host".to_owned(),
+        tensor: format!("the output frames ({}) beside the largest block", job.frames_host),
+        nearest_request: None,
+    }
+}

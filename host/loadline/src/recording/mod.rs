@@ -1,0 +1,185 @@
+//! Recording a profile of the machine that this runs on.
+//!
+//! Operations are timed as runs call them, through the op layer; memory, disk and conversion as the copy thread uses
+//! them. Everything is measured in several rounds that are spread over the whole recording, see `sample`.
+
+mod calls;
+mod moves;
+mod parts;
+mod sample;
+mod shapes;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use loadline_core::{Bytes, DType, Op, Quantiles, SitePoint};
+use loadline_nn::CpuKernels;
+use loadline_profile::{Profile, SiteRow};
+
+use crate::Error;
+use calls::Caller;
+use moves::Scratch;
+use shapes::Kind;
+
+/// What the recorder must be told about the machine, and how thorough it is to be.
+#[derive(Clone, Debug)]
+pub struct RecordOptions {
+    /// The profile's name.
+    pub name: String,
+    /// The processor, as people call it.
+    pub processor: String,
+    /// RAM of the machine.
+    pub memory: Bytes,
+    /// A folder on the disk that models are read from; a scratch file is written there and removed.
+    pub folder: PathBuf,
+    /// A third of the shapes and fewer rounds: under a minute.
+    pub quick: bool,
+}
+
+/// What a recording tells while it goes on: what it does, and how much of everything is done.
+pub type RecordProgress<'a> = &'a mut dyn FnMut(&str, f64);
+
+/// Larger than any weight that is measured, and large enough that a disk shows its sequential rate.
+const SCRATCH: Bytes = Bytes::gib(1);
+const SCRATCH_QUICK: Bytes = Bytes::mib(256);
+/// The shares of a recording's time, for the progress that is shown.
+const SHARE_OF_OPERATIONS: f64 = 0.85;
+
+/// Everything that was measured.
+struct Measured {
+    kernels: CpuKernels,
+    rounds: usize,
+    sites: BTreeMap<Kind, BTreeMap<[u64; 4], Vec<f64>>>,
+    copies: Vec<(usize, Vec<moves::Point>)>,
+    cached: Vec<moves::Point>,
+    latency_ns: f64,
+    /// Block size, threads, and the rate, for every pair that was tried.
+    disk: Vec<(u64, u64, Quantiles)>,
+    conversions: Vec<(DType, DType, Quantiles)>,
+    contention: (Quantiles, Quantiles),
+    /// A product's rate in the first and in the last round: whether the clock holds.
+    sustained: (f64, f64),
+}
+
+/// Records a profile of the CPU: its operations, its memory and the disk under `folder`.
+///
+/// # Errors
+/// If the scratch file cannot be written or read, or `stop` says that recording is to end.
+pub fn record(
+    options: &RecordOptions,
+    stop: &std::sync::atomic::AtomicBool,
+    progress: RecordProgress<'_>,
+) -> Result<Profile, Error> {
+    let bytes = if options.quick { SCRATCH_QUICK } else { SCRATCH };
+    let path = options.folder.join(format!(".loadline-record-{}", std::process::id()));
+    progress("writing a scratch file", 0.0);
+    let scratch = Scratch::write(path, bytes.0).map_err(|e| unusable(&options.folder, &e))?;
+    let measured = measure(options, &scratch, stop, progress)?;
+    parts::profile(options, &measured).map_err(|e| Error::Profile(e.to_string()))
+}
+
+fn unusable(folder: &Path, error: &dyn std::fmt::Display) -> Error {
+    let detail = format!("{error}; name a folder with 1 GiB of room on the disk that models are on, with --disk");
+    Error::Output { path: folder.to_owned(), detail }
+}
+
+fn measure(
+    options: &RecordOptions,
+    scratch: &Scratch,
+    stop: &std::sync::atomic::AtomicBool,
+    progress: RecordProgress<'_>,
+) -> Result<Measured, Error> {
+    let rounds = if options.quick { 3 } else { 5 };
+    let failed = |e: std::io::Error| unusable(&options.folder, &e);
+    let mut caller = Caller::new(&scratch.path).map_err(|e| Error::Model(e.to_string()))?;
+    let mut measured = Measured {
+        kernels: CpuKernels::detect(),
+        rounds,
+        sites: BTreeMap::new(),
+        copies: Vec::new(),
+        cached: Vec::new(),
+        latency_ns: 0.0,
+        disk: Vec::new(),
+        conversions: Vec::new(),
+        contention: (Quantiles::exactly(1.0), Quantiles::exactly(1.0)),
+        sustained: (0.0, 0.0),
+    };
+    operations(options, &mut caller, rounds, &mut measured, stop, progress)?;
+    progress("memory, disk and conversion", SHARE_OF_OPERATIONS);
+    let sizes: Vec<u64> = (12..=30).step_by(2).map(|n| 1u64 << n).filter(|n| *n <= scratch.bytes).collect();
+    for threads in [1, measured.kernels.exec.threads] {
+        measured.copies.push((threads, moves::copies(&sizes, threads, rounds)));
+    }
+    measured.cached = moves::cached(scratch, &sizes, rounds).map_err(failed)?;
+    measured.latency_ns = moves::latency(scratch, rounds).map_err(failed)?;
+    for block in [1 << 16, 1 << 20, 1 << 24] {
+        for threads in [1, 2, 4, 8] {
+            let rate = moves::direct(scratch, block, threads, rounds).map_err(failed)?;
+            measured.disk.extend(rate.map(|rate| (block, threads, rate)));
+        }
+    }
+    for (from, to) in [(DType::F32, DType::Bf16), (DType::Bf16, DType::F32), (DType::F16, DType::Bf16)] {
+        let rate = moves::conversion(scratch, from, to, rounds).map_err(failed)?;
+        measured.conversions.push((from, to, rate));
+    }
+    progress("loading while computing", 0.95);
+    let mut product = || {
+        sample::seconds(|| {
+            for _ in 0..8 {
+                let _ = caller.round((Op::Linear, DType::F32, DType::F32), [512, 1536, 1536, 0]);
+            }
+        })
+    };
+    measured.contention = moves::contention(scratch, rounds, &mut product).map_err(failed)?;
+    progress("done", 1.0);
+    Ok(measured)
+}
+
+/// Times every shape of every operation, in rounds.
+fn operations(
+    options: &RecordOptions,
+    caller: &mut Caller,
+    rounds: usize,
+    measured: &mut Measured,
+    stop: &std::sync::atomic::AtomicBool,
+    progress: RecordProgress<'_>,
+) -> Result<(), Error> {
+    let kinds = shapes::kinds()?;
+    let all: Vec<(Kind, [u64; 4])> = kinds
+        .into_iter()
+        .flat_map(|kind| shapes::shapes(kind.0, options.quick).into_iter().map(move |d| (kind, d)))
+        .collect();
+    let anchor = ((Op::Linear, DType::F32, DType::F32), [512, 1536, 1536, 0]);
+    for round in 0..rounds {
+        let mut held = 0.0;
+        for (i, (kind, dims)) in all.iter().enumerate() {
+            if stop.load(std::sync::atomic::Ordering::Relaxed) {
+                return Err(Error::Request("recording was interrupted; nothing was written".to_owned()));
+            }
+            let done = (round * all.len() + i) as f64 / (rounds * all.len()) as f64;
+            progress(&format!("{}, round {} of {rounds}", kind.0.name(), round + 1), done * SHARE_OF_OPERATIONS);
+            let time = caller.round(*kind, *dims).map_err(|e| Error::Model(e.to_string()))?;
+            let Some((counted, time)) = time else { continue };
+            if (*kind, *dims) == anchor {
+                held = time;
+            }
+            measured.sites.entry(*kind).or_default().entry(counted).or_default().push(time);
+        }
+        if round == 0 {
+            measured.sustained.0 = held;
+        }
+        measured.sustained.1 = held;
+    }
+    Ok(())
+}
+
+/// The rows of a table, sorted by shape.
+fn rows(shapes: &BTreeMap<[u64; 4], Vec<f64>>) -> Vec<SiteRow> {
+    let row = |(dims, times): (&[u64; 4], &Vec<f64>)| {
+        let Quantiles { p10, p50, p90 } = sample::spread(times.clone());
+        let whole = |ns: f64| ns.round().max(1.0);
+        let time_ns = Quantiles { p10: whole(p10), p50: whole(p50), p90: whole(p90) };
+        SiteRow(SitePoint { dims: *dims, time_ns })
+    };
+    shapes.iter().map(row).collect()
+}

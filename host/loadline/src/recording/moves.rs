@@ -1,0 +1,207 @@
+//! Memory, disk and conversion, and what loading and computing do to each other.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use loadline_core::{DType, Quantiles};
+use loadline_device::{BlockSource, Segment, WeightFiles, load_block};
+
+use super::sample::{seconds, spread};
+
+/// The type's own alignment is not enough for direct reads: devices want whole pages.
+const PAGE: usize = 4096;
+/// `O_DIRECT` of Linux on x86-64 and AArch64: reads pass by the page cache.
+#[cfg(target_arch = "aarch64")]
+const O_DIRECT: i32 = 0o200_000;
+#[cfg(not(target_arch = "aarch64"))]
+const O_DIRECT: i32 = 0o40_000;
+
+/// A file of the recording's own, gone when this is.
+pub(super) struct Scratch {
+    pub(super) path: PathBuf,
+    pub(super) bytes: u64,
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+impl Scratch {
+    /// Values between 0.007 and 1.3, whether they are read as f32, bf16 or f16: arithmetic on denormal numbers would
+    /// take times of its own.
+    pub(super) fn write(path: PathBuf, bytes: u64) -> io::Result<Self> {
+        let scratch = Self { path, bytes };
+        let mut chunk = vec![0u8; 1 << 20];
+        for (i, pair) in chunk.chunks_exact_mut(2).enumerate() {
+            pair.copy_from_slice(&(0x3c00 | (i * 37 % 256) as u16).to_le_bytes());
+        }
+        let mut file = File::create(&scratch.path)?;
+        for _ in 0..bytes >> 20 {
+            file.write_all(&chunk)?;
+        }
+        file.sync_all()?;
+        Ok(scratch)
+    }
+}
+
+/// A point of a curve: an amount and its rates.
+pub(super) type Point = (u64, Quantiles);
+
+/// The rates of `work` for each amount, over some rounds.
+fn curve(amounts: &[u64], rounds: usize, mut work: impl FnMut(u64) -> io::Result<f64>) -> io::Result<Vec<Point>> {
+    let mut rates = vec![Vec::new(); amounts.len()];
+    for _ in 0..rounds {
+        for (amount, rates) in amounts.iter().zip(&mut rates) {
+            rates.push(*amount as f64 / work(*amount)?);
+        }
+    }
+    Ok(amounts.iter().copied().zip(rates.into_iter().map(spread)).collect())
+}
+
+/// Bytes per second of copies in memory by some threads at once, each copying `bytes`.
+pub(super) fn copies(amounts: &[u64], threads: usize, rounds: usize) -> Vec<Point> {
+    let largest = amounts.iter().copied().max().unwrap_or(0) as usize;
+    let mut pairs: Vec<_> = (0..threads).map(|_| (vec![1u8; largest], vec![0u8; largest])).collect();
+    let copied = curve(amounts, rounds, |bytes| {
+        let repeats = ((1 << 22) / bytes).max(1);
+        let time = seconds(|| {
+            std::thread::scope(|scope| {
+                for (from, to) in &mut pairs {
+                    scope.spawn(move || {
+                        for _ in 0..repeats {
+                            to[..bytes as usize].copy_from_slice(std::hint::black_box(&from[..bytes as usize]));
+                        }
+                    });
+                }
+            });
+        });
+        Ok(time / repeats as f64 / threads as f64)
+    });
+    copied.unwrap_or_default()
+}
+
+/// Bytes per second of reads through the page cache, as the copy thread makes them: a block into a fresh slab.
+pub(super) fn cached(scratch: &Scratch, amounts: &[u64], rounds: usize) -> io::Result<Vec<Point>> {
+    let file = File::open(&scratch.path)?;
+    let mut slab = vec![0u8; amounts.iter().copied().max().unwrap_or(0) as usize];
+    curve(amounts, rounds, |bytes| {
+        let part = &mut slab[..bytes as usize];
+        // The first read brings the pages in.
+        file.read_exact_at(part, 0)?;
+        let mut result = Ok(());
+        let time = seconds(|| result = file.read_exact_at(part, 0));
+        result.map(|()| time)
+    })
+}
+
+/// Bytes per second of direct reads of `block` bytes by some threads at once; nothing where the file system takes none.
+pub(super) fn direct(scratch: &Scratch, block: u64, threads: u64, rounds: usize) -> io::Result<Option<Quantiles>> {
+    let opened = OpenOptions::new().read(true).custom_flags(O_DIRECT).open(&scratch.path);
+    let Ok(file) = opened else { return Ok(None) };
+    // Each round reads what none before it has read, since hosts of virtual machines cache too.
+    let budget = (scratch.bytes / rounds as u64 / threads).min(64 << 20).max(block);
+    let per_thread = budget / block;
+    let next = AtomicU64::new(0);
+    let read = |buffer: &mut [u8]| -> io::Result<()> {
+        for _ in 0..per_thread {
+            let at = next.fetch_add(1, Ordering::Relaxed) * block % (scratch.bytes - block + 1) / PAGE as u64;
+            file.read_exact_at(buffer, at * PAGE as u64)?;
+        }
+        Ok(())
+    };
+    let mut rates = Vec::new();
+    for _ in 0..rounds {
+        let mut failed = Ok(());
+        let time = seconds(|| failed = together(threads, block as usize, &read));
+        if let Err(error) = failed {
+            // Some file systems open such files and then refuse to read them.
+            return if error.kind() == io::ErrorKind::InvalidInput { Ok(None) } else { Err(error) };
+        }
+        rates.push((per_thread * threads * block) as f64 / time);
+    }
+    Ok(Some(spread(rates)))
+}
+
+fn together(threads: u64, bytes: usize, read: &(impl Fn(&mut [u8]) -> io::Result<()> + Sync)) -> io::Result<()> {
+    std::thread::scope(|scope| {
+        let reader = move || {
+            let mut memory = vec![0u8; bytes + PAGE];
+            let start = memory.as_ptr().align_offset(PAGE);
+            read(&mut memory[start..start + bytes])
+        };
+        let all: Vec<_> = (0..threads).map(|_| scope.spawn(reader)).collect();
+        all.into_iter().try_for_each(|thread| thread.join().unwrap_or(Ok(())))
+    })
+}
+
+/// Nanoseconds of one small direct read.
+pub(super) fn latency(scratch: &Scratch, rounds: usize) -> io::Result<f64> {
+    let rate = direct(scratch, PAGE as u64, 1, rounds)?;
+    Ok(rate.map_or(0.0, |rate| PAGE as f64 / rate.p50 * 1e9))
+}
+
+/// Bytes of file per second that loading converts, beyond what reading takes.
+pub(super) fn conversion(scratch: &Scratch, from: DType, to: DType, rounds: usize) -> io::Result<Quantiles> {
+    let files = WeightFiles::open(std::slice::from_ref(&scratch.path)).map_err(io::Error::other)?;
+    let bytes = scratch.bytes.min(32 << 20);
+    let elements = (bytes / from.element_bytes()) as usize;
+    let load = |dtype: DType| -> io::Result<f64> {
+        let tensor = "a weight of the recording".to_owned();
+        let segment = Segment { tensor, file: 0, offset: 0, elements, file_dtype: from, place: 0, dtype };
+        let source = BlockSource { segments: vec![segment] };
+        let mut result = Ok(());
+        let time = seconds(|| result = load_block(&files, &source).map(drop));
+        result.map(|()| time).map_err(io::Error::other)
+    };
+    let mut rates = Vec::new();
+    for _ in 0..rounds {
+        let (plain, converting) = (load(from)?, load(to)?);
+        rates.push(bytes as f64 / (converting - plain).max(plain * 0.01));
+    }
+    Ok(spread(rates))
+}
+
+/// The speeds of computing and of loading from cached files while both go on, as shares of their speeds alone.
+pub(super) fn contention(
+    scratch: &Scratch,
+    rounds: usize,
+    compute: &mut dyn FnMut() -> f64,
+) -> io::Result<(Quantiles, Quantiles)> {
+    let (mut computing, mut loading) = (Vec::new(), Vec::new());
+    for _ in 0..rounds {
+        let (alone, load_alone) = (compute(), pump(&scratch.path, None)?);
+        let stop = AtomicBool::new(false);
+        let (beside, load_beside) = std::thread::scope(|scope| {
+            let pump = scope.spawn(|| pump(&scratch.path, Some(&stop)));
+            let beside = compute();
+            stop.store(true, Ordering::Relaxed);
+            (beside, pump.join().unwrap_or(Ok(0.0)))
+        });
+        computing.push((alone / beside).min(1.0));
+        loading.push((load_beside? / load_alone).min(1.0));
+    }
+    Ok((spread(computing), spread(loading)))
+}
+
+/// Reads a file again and again until told to stop, or a few times; bytes per second.
+fn pump(path: &Path, stop: Option<&AtomicBool>) -> io::Result<f64> {
+    let mut slab = vec![0u8; 16 << 20];
+    let (mut read, mut result) = (0u64, Ok(()));
+    let time = seconds(|| {
+        result = (|| {
+            let mut turns = 0;
+            while stop.map_or(turns < 12, |stop| !stop.load(Ordering::Relaxed)) {
+                let mut file = File::open(path)?;
+                file.read_exact(&mut slab)?;
+                (read, turns) = (read + slab.len() as u64, turns + 1);
+            }
+            Ok(())
+        })();
+    });
+    result.map(|()| read as f64 / time)
+}

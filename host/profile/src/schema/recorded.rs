@@ -1,0 +1,162 @@
+//! What a recording adds to a part: tables of shapes, and figures that people and other tools read.
+
+use std::fmt;
+use std::str::FromStr;
+
+use loadline_core::{DType, Op, Provenance, Quantiles, SitePoint, StageKind};
+use serde::{Serialize, Serializer};
+
+use super::Figure;
+
+/// What was measured on a device itself.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Recorded {
+    /// Times of operations by shape.
+    pub sites: Vec<SiteRows>,
+    /// What computing and loading do to each other, if they share anything.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub contention: Option<ContentionPart>,
+    /// How whole stages compare with the sum of their operations.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub calibration: Vec<LevelPart>,
+}
+
+/// The times of one operation in one type.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct SiteRows {
+    /// The operation.
+    pub op: Op,
+    /// The type of its arithmetic.
+    pub dtype: DType,
+    /// The type of its weights; that of its operands where it has none.
+    pub weight: DType,
+    /// How they were obtained.
+    pub provenance: Provenance,
+    /// As for [`Known::source`](super::Known::source).
+    pub source: String,
+    /// A row for each shape, see [`SiteRow`].
+    pub rows: Vec<SiteRow>,
+}
+
+/// One shape and its time, written as a line such as `64x1536x1536 91000 93000 99000`: the dimensions of
+/// [`Op::dimensions`], then the nanoseconds of one call at p10, p50 and p90, p10 being the fast end.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SiteRow(pub SitePoint);
+
+impl fmt::Display for SiteRow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let SitePoint { dims, time_ns } = &self.0;
+        let last = dims.iter().rposition(|d| *d != 0).unwrap_or(0);
+        let text: Vec<String> = dims[..=last].iter().map(u64::to_string).collect();
+        write!(f, "{} {:.0} {:.0} {:.0}", text.join("x"), time_ns.p10, time_ns.p50, time_ns.p90)
+    }
+}
+
+impl FromStr for SiteRow {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let mut words = text.split(' ');
+        let mut dims = [0; 4];
+        for (i, word) in words.next().ok_or(())?.split('x').enumerate() {
+            *dims.get_mut(i).ok_or(())? = word.parse().map_err(|_| ())?;
+        }
+        let mut figure = || words.next().and_then(|w| w.parse().ok()).ok_or(());
+        let time_ns = Quantiles { p10: figure()?, p50: figure()?, p90: figure()? };
+        if words.next().is_some() { Err(()) } else { Ok(Self(SitePoint { dims, time_ns })) }
+    }
+}
+
+impl Serialize for SiteRow {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// Speeds while both go on, as shares of the speeds alone.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ContentionPart {
+    /// Of computing while a load is in flight.
+    pub compute: Figure,
+    /// Of loading while the device computes.
+    pub load: Figure,
+}
+
+/// What runs of a kind of stage took, as a multiple of the sum of their operations' times.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct LevelPart {
+    /// The kind of stage.
+    pub stage: StageKind,
+    /// The type of its matrix products.
+    pub dtype: DType,
+    /// How many runs showed it.
+    pub runs: u64,
+    /// The multiple; p10 is the fast end.
+    pub factor: Figure,
+}
+
+/// Figures that the time model does not use: they are there for people, for `doctor`, and for later models.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Measurement {
+    /// What was measured, such as `copy-both-ways`.
+    pub name: String,
+    /// The unit of the figures: `bytes/s`, `flops/s`, `ns` or `share`.
+    pub unit: String,
+    /// How they were obtained.
+    pub provenance: Provenance,
+    /// As for [`Known::source`](super::Known::source).
+    pub source: String,
+    /// A row for each setting, see [`MeasurementRow`].
+    pub rows: Vec<MeasurementRow>,
+}
+
+/// A setting and its figure, written as a line such as `4096 bytes, 2 threads: 1.2e9 1.3e9 1.4e9`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MeasurementRow {
+    /// The setting.
+    pub setting: String,
+    /// The figure; the smaller quantile is p10.
+    pub figure: Quantiles,
+}
+
+impl fmt::Display for MeasurementRow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Quantiles { p10, p50, p90 } = self.figure;
+        write!(f, "{}: {p10:.4e} {p50:.4e} {p90:.4e}", self.setting)
+    }
+}
+
+impl FromStr for MeasurementRow {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (setting, figures) = text.rsplit_once(": ").ok_or(())?;
+        let figures: Vec<f64> = figures.split(' ').map(str::parse).collect::<Result<_, _>>().map_err(|_| ())?;
+        let [p10, p50, p90] = *figures.as_slice() else { return Err(()) };
+        Ok(Self { setting: setting.to_owned(), figure: Quantiles { p10, p50, p90 } })
+    }
+}
+
+impl Serialize for MeasurementRow {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn rows_read_back_as_they_were_written() {
+        for text in ["64x1536x1536 91000 93000 99000", "4096 1 2 3", "4x8x16x27 5 6 7"] {
+            assert_eq!(text.parse::<SiteRow>().unwrap().to_string(), text);
+        }
+        for text in ["", "64", "64 1 2", "64 1 2 3 4", "ax2 1 2 3", "1x2x3x4x5 1 2 3"] {
+            assert!(text.parse::<SiteRow>().is_err(), "{text}");
+        }
+        let row = "4096 bytes, 2 threads: 1.2000e9 1.3000e9 1.4000e9";
+        assert_eq!(row.parse::<MeasurementRow>().unwrap().to_string(), row);
+    }
+}
