@@ -5,7 +5,12 @@ use std::path::PathBuf;
 use clap::{Args as ClapArgs, Parser, Subcommand};
 use loadline::core::{Bytes, Cfg, Size};
 
+use crate::compare::CompareArgs;
+use crate::fit::FitArgs;
+use crate::lock::{DiffArgs, LockArgs};
 use crate::profile::ProfileCommand;
+use crate::recommend::RecommendArgs;
+use crate::report::ReportArgs;
 
 /// Plans, forecasts and runs diffusion models inside a hard memory budget.
 ///
@@ -16,7 +21,8 @@ use crate::profile::ProfileCommand;
 ///
 /// Exit codes: 0 done, 2 impossible request, 3 nothing fits the budget (with a certificate), 4 bad model files,
 /// 5 bad profile, 6 policy fault, 7 budget exceeded, 8 out of device memory, 9 out of host memory, 10 cannot write,
-/// 11 interrupted with a checkpoint, 20 profiles differ, 1 a bug.
+/// 11 interrupted with a checkpoint, 12 bad lock file, 20 profiles differ, 21 a locked plan no longer fits, 22 it is
+/// slower, 23 it needs more memory, 130 stopped, 1 a bug.
 #[derive(Parser)]
 #[command(name = "loadline", version, about, verbatim_doc_comment)]
 pub(crate) struct Args {
@@ -35,6 +41,18 @@ pub(crate) enum Command {
     Plan(Box<PlanArgs>),
     /// Make a video on this machine within a budget
     Run(Box<RunArgs>),
+    /// Forecast models, GPUs, policies and budgets, every one with every other, in one table
+    Compare(Box<CompareArgs>),
+    /// Search the most frames, the largest size, the least memory or the fastest policy that fits
+    Fit(Box<FitArgs>),
+    /// Rank GPUs for a workload by time, memory or cost
+    Recommend(Box<RecommendArgs>),
+    /// Pin a forecast to a file, for reviews and CI
+    Lock(Box<LockArgs>),
+    /// Say what became of a locked forecast, and exit by reason
+    Diff(DiffArgs),
+    /// Draw a plan as one page of HTML that needs no network
+    Report(Box<ReportArgs>),
     /// See it work: forecast a 14B model on a 12 GB card, then run a tiny model to a real video
     Demo(DemoArgs),
     /// List policies and their settings

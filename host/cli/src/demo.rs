@@ -8,7 +8,7 @@ use loadline::{
 };
 
 use crate::args::DemoArgs;
-use crate::{run, setup, show};
+use crate::{policy, run, setup, show};
 
 /// A Wan model with two heads of 32 channels and three blocks, random weights, 2.4 MB.
 macro_rules! tiny {
@@ -57,7 +57,7 @@ pub(crate) fn run(args: &DemoArgs) -> Result<(), Error> {
 fn forecast() -> Result<(), Error> {
     let model = Model::open_cataloged("wan2.1-t2v-14b")?;
     let machine = setup::machine("rtx-3060-12gb")?;
-    let policy = policies::load("auto-tune")?;
+    let policy = policy::open("auto-tune")?;
     let settings = policies::settings(&policy, &[])?;
     let asked = Asked {
         request: setup::usual_request(&model)?,
@@ -93,7 +93,7 @@ fn unpack(folder: &Path) -> Result<(), Error> {
 
 fn make(folder: &Path, output: &Path) -> Result<(), Error> {
     let model = Model::open(&folder.to_string_lossy())?;
-    let policy = policies::load("auto-tune")?;
+    let policy = policy::open("auto-tune")?;
     let settings = policies::settings(&policy, &[])?;
     let machine = setup::this_machine("cpu")?;
     let mut request = setup::usual_request(&model)?;

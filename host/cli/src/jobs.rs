@@ -31,9 +31,8 @@ pub(crate) fn run(
     let lines = read(file, base)?;
     let count = lines.len();
     let mut journal = journal(file, base.resume)?;
-    let is_done = |line: &Line| {
-        journal.as_ref().is_some_and(|j| j.is_done(&line.text)) && line.job.output.path().exists()
-    };
+    let is_done =
+        |line: &Line| journal.as_ref().is_some_and(|j| j.is_done(&line.text)) && line.job.output.path().exists();
     let (done, lines): (Vec<_>, Vec<_>) = lines.into_iter().partition(is_done);
     if !done.is_empty() {
         note!("{} of {count} jobs are done already", done.len());
@@ -55,8 +54,8 @@ pub(crate) fn run(
 
 fn read(file: &Path, base: &JobSpec) -> Result<Vec<Line>, Error> {
     let failed = |detail: &str| Error::Request(format!("--jobs {}: {detail}", file.display()));
-    let text = std::fs::read_to_string(file)
-        .map_err(|e| failed(&format!("{e}; name a file with a JSON object a line")))?;
+    let text =
+        std::fs::read_to_string(file).map_err(|e| failed(&format!("{e}; name a file with a JSON object a line")))?;
     let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
     let lines = lines.map(|(n, line)| {
         let (number, text) = (n + 1, line.trim().to_owned());

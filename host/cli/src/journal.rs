@@ -15,6 +15,8 @@ pub(crate) struct Journal {
     path: PathBuf,
     file: File,
     done: BTreeSet<String>,
+    /// Whether this run goes by the record; one that was refused leaves it as it is.
+    ours: bool,
 }
 
 impl Journal {
@@ -39,8 +41,9 @@ impl Journal {
         let whole = text.rfind('\n').map_or(0, |end| end + 1);
         let mut lines = text[..whole].lines();
         let made_by = lines.next();
-        let mut journal = Self { path: path.clone(), file, done: BTreeSet::new() };
+        let mut journal = Self { path: path.clone(), file, done: BTreeSet::new(), ours: false };
         if !resume || made_by.is_none() {
+            journal.ours = true;
             journal.begin(command).map_err(unwritten)?;
             return Ok(journal);
         }
@@ -51,6 +54,7 @@ impl Journal {
                 made_by.unwrap_or_default()
             )));
         }
+        journal.ours = true;
         journal.done = lines.map(str::to_owned).collect();
         journal.cut(whole as u64).map_err(unwritten)?;
         Ok(journal)
@@ -92,7 +96,7 @@ impl Journal {
 
 impl Drop for Journal {
     fn drop(&mut self) {
-        if self.done.is_empty() {
+        if self.ours && self.done.is_empty() {
             // A record of nothing; one that stays behind does no harm either.
             let _ = std::fs::remove_file(&self.path);
         }

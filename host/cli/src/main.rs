@@ -14,14 +14,21 @@ macro_rules! note {
 }
 
 mod args;
+mod capacity;
+mod compare;
 mod demo;
+mod fit;
 mod jobs;
 mod journal;
+mod lock;
 mod model;
 mod out;
 mod plan;
+mod policy;
 mod profile;
 mod progress;
+mod recommend;
+mod report;
 mod run;
 mod setup;
 mod show;
@@ -62,6 +69,12 @@ fn dispatch(command: Command) -> Result<ExitCode, Error> {
         Command::Model(command) => model::run(&command),
         Command::Plan(command) => plan::run(&command),
         Command::Run(command) => run::run(&command),
+        Command::Compare(command) => compare::run(&command),
+        Command::Fit(command) => fit::run(&command),
+        Command::Recommend(command) => recommend::run(&command),
+        Command::Lock(command) => lock::run(&command),
+        Command::Diff(command) => lock::diff(&command),
+        Command::Report(command) => report::run(&command),
         Command::Demo(command) => demo::run(&command),
         Command::Policy(command) => show::policies(&command),
         Command::Profile(command) => return profile::run(&command),

@@ -1,11 +1,11 @@
 //! `loadline plan`.
 
 use loadline::core::Bytes;
-use loadline::{Error, Model, Planner, forecast_json, perfetto, policies, refusal_json};
+use loadline::{Error, Model, Planner, forecast_json, perfetto, refusal_json};
 
 use crate::args::PlanArgs;
 use crate::model::print_json;
-use crate::{setup, show};
+use crate::{policy, setup, show};
 
 pub(crate) fn run(args: &PlanArgs) -> Result<(), Error> {
     let model = Model::open(&args.model)?;
@@ -13,7 +13,7 @@ pub(crate) fn run(args: &PlanArgs) -> Result<(), Error> {
     if machine.device.unified {
         loadline::use_local_kernels(&mut machine);
     }
-    let policy = policies::load(&args.request.policy)?;
+    let policy = policy::open(&args.request.policy)?;
     let settings = setup::settings(&args.request, &policy)?;
     let asked = setup::asked(&args.request, &model, args.used_by_others)?;
     if let Some(path) = &args.trace {

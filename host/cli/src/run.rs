@@ -5,17 +5,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use loadline::core::Bytes;
-use loadline::{Error, JobSpec, Model, Outcome, ResultSink, Session, SessionOptions, perfetto, policies, run_json};
+use loadline::{Error, JobSpec, Model, Outcome, ResultSink, Session, SessionOptions, perfetto, run_json};
 
 use crate::args::RunArgs;
 use crate::model::print_json;
 use crate::progress::Bars;
-use crate::{jobs, setup, show};
+use crate::{jobs, policy, setup, show};
 
 pub(crate) fn run(args: &RunArgs) -> Result<(), Error> {
     let folder = args.model.to_string_lossy();
     let model = Model::open(&folder)?;
-    let policy = policies::load(&args.request.policy)?;
+    let policy = policy::open(&args.request.policy)?;
     let settings = setup::settings(&args.request, &policy)?;
     let machine = setup::this_machine(&args.gpu)?;
     let first = spec(args, &model)?;

@@ -76,6 +76,11 @@ fn storage(text: &str, model: &Model) -> Result<(String, DType), Error> {
 
 /// A policy's settings from a file and from `--set`.
 pub(crate) fn settings(args: &RequestArgs, policy: &loadline::Policy) -> Result<Settings, Error> {
+    policies::settings(policy, &given(args)?)
+}
+
+/// The settings that were given.
+pub(crate) fn given(args: &RequestArgs) -> Result<Vec<(String, String)>, Error> {
     let mut given: Vec<(String, String)> = Vec::new();
     if let Some(path) = &args.settings_file {
         given.extend(settings_file(path)?);
@@ -90,7 +95,7 @@ pub(crate) fn settings(args: &RequestArgs, policy: &loadline::Policy) -> Result<
         given.retain(|(k, _)| k != key.trim());
         given.push((key.trim().to_owned(), value.trim().to_owned()));
     }
-    policies::settings(policy, &given)
+    Ok(given)
 }
 
 fn settings_file(path: &Path) -> Result<Vec<(String, String)>, Error> {

@@ -4,6 +4,7 @@ use loadline::core::{Bytes, Machine, Nanos, Provenance, StageForecast};
 use loadline::{Error, Measured, Planned, gap, policies};
 
 use crate::args::PolicyCommand;
+use crate::policy;
 
 /// A plan with its forecast.
 pub(crate) fn plan(planned: &Planned, machine: &Machine) {
@@ -111,15 +112,20 @@ fn time_row(name: &str, stage: &StageForecast) {
 fn weights(planned: &Planned) {
     say!("weights");
     for (stage, plan) in planned.forecast.stages.iter().zip(&planned.plan.stages) {
-        let slots = (0..plan.slots.len() as u32).filter(|i| plan.streams(*i)).count();
-        say!(
-            "  {:<12} {} blocks stay on the device, {} pass through {slots} slots",
-            stage.name,
-            stage.resident_blocks,
-            stage.streamed_blocks
-        );
+        let slots = (0..plan.slots.len() as u32).filter(|i| plan.streams(*i)).count() as u64;
+        let stay = counted(stage.resident_blocks, "block stays", "blocks stay");
+        let pass = counted(stage.streamed_blocks, "passes", "pass");
+        say!("  {:<12} {stay} on the device, {pass} through {}", stage.name, counted(slots, "slot", "slots"));
     }
     say!();
+}
+
+/// A number with the word for one or for many.
+fn counted(count: impl Into<u64>, one: &str, many: &str) -> String {
+    match count.into() {
+        1 => format!("1 {one}"),
+        count => format!("{count} {many}"),
+    }
 }
 
 fn reasons(planned: &Planned) {
@@ -173,13 +179,13 @@ pub(crate) fn policies(command: &PolicyCommand) -> Result<(), Error> {
     match command {
         PolicyCommand::List => {
             for name in policies::names() {
-                let policy = policies::load(name)?;
+                let policy = policy::open(name)?;
                 say!("{name:<14} {} {}\n{:14} {}", policy.id().version, policy.id().hash, "", policy.summary());
             }
             say!("\nSee the settings of one with `loadline policy show NAME`.");
         }
         PolicyCommand::Show { policy } => {
-            let policy = policies::load(policy)?;
+            let policy = policy::open(policy)?;
             say!("{} {} {}\n{}\n", policy.id().name, policy.id().version, policy.id().hash, policy.summary());
             say!("{}", policy.schema().json());
         }

@@ -198,7 +198,7 @@ fn jobs_are_all_read_before_the_first_runs() {
         ("", "there is no job"),
         ("{\"output\":\"a.mp4\"}\n{\"output\":", "line 2"),
         ("{\"promt\":\"x\",\"output\":\"a.mp4\"}", "'promt' is no field"),
-        ("{\"output\":\"a.mp4\"}\n{\"output\":\"a.mp4\"}", "two jobs write a.mp4"),
+        ("{\"output\":\"a.mp4\"}\n{\"output\":\"a.mp4\"}", "line 2: a.mp4: an earlier job writes this file too"),
     ];
     for (text, message) in cases {
         std::fs::write(dir.path().join("jobs"), text).unwrap();

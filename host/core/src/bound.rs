@@ -85,7 +85,23 @@ fn missing_ns(blocks: &[(Bytes, Nanos)], memory: Bytes, bytes_per_second: f64) -
 /// # Errors
 /// If the machine's profile has no rate for an operation of the stage.
 pub fn stage_bound(job: &Job, stage: &Stage, machine: &Machine, memory: Bytes) -> Result<Bound, MissingRate> {
-    let walk = Walk::new(job, stage, machine)?;
+    let times = |pass: &Pass| -> Result<Vec<Nanos>, MissingRate> {
+        pass.tasks.iter().map(|t| machine.task_time(stage.kind, t, Estimate::Median)).collect()
+    };
+    let passes = stage.passes.iter().map(times).collect::<Result<Vec<_>, _>>()?;
+    Ok(stage_bound_timed(job, stage, machine, memory, &|pass, task| passes[pass][task]))
+}
+
+/// The same where the median time of each task of each different pass is known already: `time(pass, task)`.
+#[must_use]
+pub fn stage_bound_timed(
+    job: &Job,
+    stage: &Stage,
+    machine: &Machine,
+    memory: Bytes,
+    time: &dyn Fn(usize, usize) -> Nanos,
+) -> Bound {
+    let walk = Walk::new(job, stage, time);
     let (reading, computing) = walk.reading(job, machine);
     let disk = if reading > computing { Binding::Disk } else { Binding::Compute };
     let bounds = [
@@ -94,7 +110,7 @@ pub fn stage_bound(job: &Job, stage: &Stage, machine: &Machine, memory: Bytes) -
         (reading + computing, disk),
     ];
     let (time, binding) = bounds.into_iter().fold((0.0, Binding::Compute), |a, b| if b.0 > a.0 { b } else { a });
-    Ok(Bound { time: Nanos(time.floor() as u64), binding })
+    Bound { time: Nanos(time.floor() as u64), binding }
 }
 
 /// What the bounds of one stage are made of.
@@ -113,20 +129,21 @@ struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    fn new(job: &Job, stage: &'a Stage, machine: &Machine) -> Result<Self, MissingRate> {
-        let times = |pass: &Pass| -> Result<Vec<f64>, MissingRate> {
-            pass.tasks.iter().map(|t| Ok(machine.task_time(stage.kind, t, Estimate::Median)?.as_f64())).collect()
+    fn new(job: &Job, stage: &'a Stage, time: &dyn Fn(usize, usize) -> Nanos) -> Self {
+        let run = |pass: u32| -> Vec<f64> {
+            let tasks = stage.passes.get(pass as usize).map_or(0, |p| p.tasks.len());
+            (0..tasks).map(|task| time(pass as usize, task).as_f64()).collect()
         };
-        let passes = stage.passes.iter().map(times).collect::<Result<Vec<_>, _>>()?;
-        let run = |index: u32| passes.get(index as usize).cloned().unwrap_or_default();
-        let compute = stage.sequence.iter().map(|(pass, n)| run(*pass).iter().sum::<f64>() * f64::from(*n)).sum();
+        let sums: Vec<f64> = (0..stage.passes.len() as u32).map(|pass| run(pass).iter().sum()).collect();
+        let sum = |pass: u32| sums.get(pass as usize).copied().unwrap_or(0.0);
+        let compute = stage.sequence.iter().map(|(pass, n)| sum(*pass) * f64::from(*n)).sum();
         let blocks = stage.distinct_blocks();
         let before = job.stages.iter().take_while(|s| s.name != stage.name);
         let used: Vec<BlockId> = before.flat_map(Stage::distinct_blocks).collect();
         let fresh = blocks.iter().copied().filter(|b| !used.contains(b)).collect();
         let first_pass = stage.sequence.first().map_or_else(Vec::new, |(pass, _)| run(*pass));
         let last = stage.sequence.last().and_then(|(pass, _)| run(*pass).last().copied()).unwrap_or(0.0);
-        Ok(Self { stage, blocks, fresh, compute, first_pass, last })
+        Self { stage, blocks, fresh, compute, first_pass, last }
     }
 
     /// The copy of the block that the first task needs.

@@ -20,7 +20,7 @@ mod site;
 mod situation;
 mod units;
 
-pub use bound::{Bound, cyclic_bound, stage_bound};
+pub use bound::{Binding, Bound, cyclic_bound, stage_bound, stage_bound_timed};
 pub use dtype::{DType, UnknownDType};
 pub use forecast::{Estimate, Forecast, LaneUse, Provenance, Reservation, StageForecast};
 pub use hash::ContentHash;

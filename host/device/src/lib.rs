@@ -8,12 +8,14 @@
 // Reading files and the clock is what this crate is for.
 #![allow(clippy::disallowed_methods)]
 
+mod cached;
 mod copier;
 mod cpu;
 pub mod memory;
 mod slab;
 mod source;
 
+pub use cached::cached_share;
 pub use copier::load_block;
 pub use cpu::{Compute, CpuDevice};
 pub use slab::{Slab, SlabView};

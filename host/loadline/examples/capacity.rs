@@ -1,39 +1,85 @@
-//! Scratch.
+//! How fast capacity planning is, measured here and now.
+//!
+//! `cargo run --release -p loadline --example capacity` forecasts a grid of some 10,000 static configurations
+//! (`manual-swap`: no search) on all cores, and plans one request with every policy. The bars are 2 s on two cores
+//! and 20 ms.
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::disallowed_methods)]
-use std::sync::Arc;
-use std::time::Instant;
-use loadline::core::check::check;
-use loadline::core::{Bytes, Estimate, Knobs, stage_bound};
-use loadline::{Asked, KnobChoice, Model, Planner, SamplerOptions, forecast, policies, profiles};
-use loadline_models::ops::StreamedCuda;
-use loadline_sim::Times;
 
-fn t<R>(name: &str, n: u32, mut f: impl FnMut() -> R) {
-    f();
-    let s = Instant::now();
-    for _ in 0..n { std::hint::black_box(f()); }
-    println!("{name:<30} {:>9.1} us", s.elapsed().as_secs_f64() * 1e6 / f64::from(n));
-}
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use loadline::capacity::{Ask, Grid, Watch, compare, contenders};
+use loadline::core::Bytes;
+use loadline::{Asked, KnobChoice, Model, Planner, SamplerOptions, policies, profiles};
+
+const MODELS: [&str; 2] = ["wan2.1-t2v-1.3b", "wan2.1-t2v-14b"];
+const GPUS: [&str; 10] = [
+    "rtx-3060-12gb", "rtx-3090", "rtx-4060-ti-16gb", "rtx-4070", "rtx-4080", "rtx-4090", "rtx-5090", "l40s",
+    "a100-80gb", "h100-80gb",
+];
+
 fn main() {
-    for name in ["wan2.1-t2v-1.3b", "wan2.1-t2v-14b", "cogvideox-5b", "flux.1-dev"] {
-        println!("{name}");
-        let model = Model::open(name).unwrap();
-        let machine = profiles::find("rtx-3060-12gb").unwrap().to_machine().unwrap();
-        let asked = Asked { request: model.default_request().unwrap(), knobs: KnobChoice::default(), sampling: SamplerOptions::default(), vram: None, ram: None, used_by_others: Bytes::ZERO };
-        let policy = policies::load("manual-swap").unwrap();
-        let settings = policies::settings(&policy, &[("blocks_to_swap".into(), "36".into())]).unwrap();
-        let planner = Planner { model: &model, machine: &machine, policy: &policy, settings: &settings, loaded: &[], more_to_come: false };
-        let planned = planner.plan(&asked).unwrap();
-        let job = &planned.job;
-        println!("tasks {:?}", job.stages.iter().map(|s| (s.passes.len(), s.pass_count(), s.tasks_per_pass())).collect::<Vec<_>>());
-        let knobs: &Knobs = &job.knobs;
-        t("lower", 20, || model.lower(&asked.request, knobs, &asked.sampling, Arc::new(StreamedCuda)).unwrap());
-        t("job clone", 20, || job.clone());
-        t("times", 20, || Times::new(job, &machine, Estimate::Median).unwrap());
-        t("bounds", 20, || job.stages.iter().map(|s| stage_bound(job, s, &machine, Bytes::gib(4)).unwrap()).collect::<Vec<_>>());
-        t("check", 20, || check(&planned.plan, job, &machine, &planned.budget));
-        t("forecast", 20, || forecast(job, &planned.plan, &machine).unwrap());
-        t("plan", 20, || planner.plan(&asked).unwrap());
-        t("machine", 20, || profiles::find("rtx-3060-12gb").unwrap().to_machine().unwrap());
+    let budgets: Vec<Bytes> = (0..13).map(|n| Bytes::mib(6144 + 512 * n)).collect();
+    run("budgets that mostly fit", "2..40", &budgets);
+    let large: Vec<Bytes> = (1..14).map(Bytes::gib).collect();
+    run("budgets from 1 to 13 GiB, some refused", "2..40", &large);
+    one();
+}
+
+fn asked(model: &Model) -> Asked {
+    Asked {
+        request: model.default_request().unwrap(),
+        knobs: KnobChoice::default(),
+        sampling: SamplerOptions::default(),
+        vram: None,
+        ram: None,
+        used_by_others: Bytes::ZERO,
+    }
+}
+
+fn run(name: &str, swapped: &str, budgets: &[Bytes]) {
+    let policy = policies::load("manual-swap").unwrap();
+    let grid = Grid {
+        asks: MODELS.iter().map(|name| Model::open(name).unwrap()).map(|m| Ask { asked: asked(&m), model: m }).collect(),
+        machines: GPUS.iter().map(|name| profiles::find(name).unwrap().to_machine().unwrap()).collect(),
+        contenders: contenders(&[policy], &[("blocks_to_swap".to_owned(), swapped.to_owned())]).unwrap(),
+        budgets: budgets.to_vec(),
+    };
+    let stop = AtomicBool::new(false);
+    let watch = Watch { stop: &stop, progress: &|_, _| () };
+    let (rows, time) = (0..3)
+        .map(|_| {
+            let start = Instant::now();
+            (compare(&grid, 1, &watch).unwrap(), start.elapsed())
+        })
+        .min_by_key(|(_, time)| *time)
+        .unwrap();
+    let refused = rows.iter().filter(|r| r.outcome.is_err()).count();
+    println!(
+        "{name}: {} configurations ({refused} refused) in {:.2} s on {} cores, {:.0} a second",
+        rows.len(),
+        time.as_secs_f64(),
+        std::thread::available_parallelism().unwrap(),
+        rows.len() as f64 / time.as_secs_f64()
+    );
+}
+
+fn one() {
+    let (model, machine) = (Model::open(MODELS[1]).unwrap(), profiles::find(GPUS[0]).unwrap().to_machine().unwrap());
+    let asked = Asked { vram: Some(Bytes::gib(10)), ..asked(&model) };
+    for name in policies::names() {
+        let policy = policies::load(name).unwrap();
+        let given = if name == "manual-swap" { vec![("blocks_to_swap".to_owned(), "36".to_owned())] } else { vec![] };
+        let settings = policies::settings(&policy, &given).unwrap();
+        let (model, machine) = (&model, &machine);
+        let planner =
+            Planner { model, machine, policy: &policy, settings: &settings, loaded: &[], more_to_come: false };
+        let time = |_| {
+            let start = Instant::now();
+            std::hint::black_box(planner.plan(&asked).unwrap());
+            start.elapsed()
+        };
+        let best: Duration = (0..10).map(time).min().unwrap();
+        println!("one plan with {name:<12} {:>6.2} ms", best.as_secs_f64() * 1e3);
     }
 }

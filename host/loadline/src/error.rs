@@ -42,11 +42,11 @@ pub enum ErrorClass {
     /// A lock file is damaged, edited or of another version.
     Lock = 12,
     /// A locked plan does not fit any more.
-    NoLongerFits = 20,
+    NoLongerFits = 21,
     /// A locked plan became slower than is allowed.
-    Slower = 21,
+    Slower = 22,
     /// A locked plan needs more device memory than is allowed.
-    MoreMemory = 22,
+    MoreMemory = 23,
     /// A search was stopped before it had a result.
     Stopped = 130,
 }
@@ -92,7 +92,9 @@ pub enum Error {
     #[error(transparent)]
     Media(#[from] MediaError),
     /// A run failed after its first safe point: what was done is not lost.
-    #[error("{source}\n  what was done is in {folder}: when this is mended, run the same command with --resume to go on")]
+    #[error(
+        "{source}\n  what was done is in {folder}: when this is mended, run the same command with --resume to go on"
+    )]
     Kept {
         /// What went wrong.
         source: Box<Error>,
@@ -116,6 +118,9 @@ pub enum Error {
     /// A difference that a gate does not let pass, in words.
     #[error("{1}")]
     Gate(Verdict, String),
+    /// A search found nothing that fits; what was found was given before.
+    #[error("{0}")]
+    NothingFits(String),
     /// A search was stopped.
     #[error("stopped before the end: nothing was written; run the same command again")]
     Stopped,
@@ -135,7 +140,7 @@ impl Error {
     pub fn class(&self) -> ErrorClass {
         match self {
             Self::Request(_) => ErrorClass::Request,
-            Self::NeverFits(_) => ErrorClass::NeverFits,
+            Self::NeverFits(_) | Self::NothingFits(_) => ErrorClass::NeverFits,
             Self::Model(_) => ErrorClass::Model,
             Self::Profile(_) => ErrorClass::Profile,
             Self::Policy { .. } | Self::Settings(_) | Self::BadPlan { .. } => ErrorClass::Policy,
@@ -213,9 +218,10 @@ pub(crate) fn told(error: &dyn std::error::Error) -> String {
 /// Sizes are the request's fault, files that of the place.
 fn media_class(error: &MediaError) -> ErrorClass {
     match error {
-        MediaError::OddSize { .. } | MediaError::Size { .. } | MediaError::FrameRate { .. } | MediaError::Empty { .. } => {
-            ErrorClass::Request
-        }
+        MediaError::OddSize { .. }
+        | MediaError::Size { .. }
+        | MediaError::FrameRate { .. }
+        | MediaError::Empty { .. } => ErrorClass::Request,
         _ => ErrorClass::Output,
     }
 }

@@ -8,6 +8,7 @@
 #![allow(clippy::disallowed_methods)]
 
 pub mod capacity;
+mod calibration;
 mod error;
 mod model;
 mod planning;
@@ -15,6 +16,9 @@ mod recording;
 mod report;
 mod running;
 
+pub use calibration::{
+    RUNS_LEAST, StageErrors, StageSample, TraceFile, calibrated, errors, levels, nearest_rank, run_record, samples,
+};
 pub use error::{Error, ErrorClass};
 pub use loadline_core as core;
 pub use loadline_models::catalog;
@@ -25,7 +29,7 @@ pub use loadline_profile as profile;
 pub use loadline_profile::catalog as profiles;
 pub use model::{Limits, Model, Support, weight_file};
 pub use planning::{
-    Asked, Bench, Certificate, KnobChoice, Planned, Planner, Shelf, forecast, perfetto, policies,
+    Asked, Bench, Certificate, KnobChoice, Planned, Planner, Shelf, forecast, forecast_timed, perfetto, policies,
 };
 pub use recording::{RecordOptions, RecordProgress, record};
 pub use report::{forecast_json, gap, refusal_json, run_json};

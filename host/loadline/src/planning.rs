@@ -10,7 +10,7 @@ mod refusal;
 mod shelf;
 
 pub use certificate::Certificate;
-pub use forecasting::forecast;
+pub use forecasting::{forecast, forecast_timed};
 pub(crate) use planner::Attempt;
 pub use planner::{Asked, KnobChoice, Planned, Planner};
 pub(crate) use refusal::{Refused, could_fit, floor, least_needs, smallest_budget};

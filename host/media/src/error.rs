@@ -78,7 +78,7 @@ pub enum MediaError {
         source: io::Error,
     },
     /// The operating system refused for another reason.
-    #[error("cannot write {}; check that its folder exists and may be written", path.display())]
+    #[error("cannot write {}; check that its folder exists, may be written and has room", path.display())]
     Io {
         /// The file that was to be written.
         path: PathBuf,

@@ -8,6 +8,7 @@
 use loadline_core::{DType, OpKind, Provenance, Quantiles};
 
 use crate::datasheet::{Datasheet, Distance};
+use crate::lint::CACHE_BYTES_MOST;
 use crate::reference::{Reference, map};
 use crate::schema::{Basis, DevicePart, Figure, Known, OpPart, Point, Rate};
 
@@ -175,8 +176,8 @@ impl Transfer<'_> {
             Basis::Points(_) => self.flops_ratio(op.kind, dtypes[0])?,
         };
         let bytes = self.reference.bytes_per_s.map_or(1.0, |peak| self.sheet.bytes_per_s.value / peak);
-        let flops = self.rate(&op.flops, flops, self.flops_peak(op.kind, &dtypes));
-        let bytes = self.rate(&op.bytes, bytes, self.sheet.bytes_per_s.value);
+        let flops = self.rate(&op.flops, flops, (0.0, self.flops_peak(op.kind, &dtypes)));
+        let bytes = self.rate(&op.bytes, bytes, (CACHE_BYTES_MOST, self.sheet.bytes_per_s.value));
         Ok(OpPart { kind: op.kind, dtypes, flops, bytes })
     }
 
@@ -199,7 +200,8 @@ impl Transfer<'_> {
         }
     }
 
-    fn rate(&self, rate: &Rate, ratio: f64, peak: f64) -> Rate {
+    /// `peak` holds from an amount on.
+    fn rate(&self, rate: &Rate, ratio: f64, (from, peak): (f64, f64)) -> Rate {
         let basis = match &rate.basis {
             // Four places are more than an assumption means, and keep files short.
             Basis::Utilisation(share) => {
@@ -207,9 +209,10 @@ impl Transfer<'_> {
                 Basis::Utilisation(at_most(rounded, 1.0))
             }
             Basis::Points(points) => {
-                let point = |point: &Point| Point {
-                    amount: (point.amount * ratio).max(1.0),
-                    rate: at_most(self.distance.widened(&map(&point.rate, |r| r * ratio)), peak),
+                let point = |point: &Point| {
+                    let amount = (point.amount * ratio).max(1.0);
+                    let rate = self.distance.widened(&map(&point.rate, |r| r * ratio));
+                    Point { amount, rate: at_most(rate, if amount < from { f64::INFINITY } else { peak }) }
                 };
                 Basis::Points(points.iter().map(point).collect())
             }

@@ -27,8 +27,11 @@ const MEMORY_BYTES: RangeInclusive<u64> = 1 << 26..=1 << 46;
 const GRANULARITY_BYTES: RangeInclusive<u64> = 1..=1 << 30;
 /// More work takes no less time. Timers, clocks and caches make neighbouring points cross by a little,
 /// and the ends of the interval by more, so only a fall below this share of the time is an error.
-const TIME_LEAST: [(&str, fn(&Quantiles) -> f64, f64); 3] =
-    [("p10", |q| q.p10, 0.5), ("p50", |q| q.p50, 0.8), ("p90", |q| q.p90, 0.5)];
+const TIME_LEAST: [Least; 3] = [("p10", |q| q.p10, 0.5), ("p50", |q| q.p50, 0.8), ("p90", |q| q.p90, 0.5)];
+/// A quantile's name, the way to it, and a share.
+type Least = (&'static str, fn(&Quantiles) -> f64, f64);
+/// No cache is larger. A call that moves less may run from one, faster than memory does.
+pub(crate) const CACHE_BYTES_MOST: f64 = (256 << 20) as f64;
 const LANES: [u64; 5] = [1, 2, 4, 8, 16];
 
 impl Profile {
@@ -63,6 +66,8 @@ impl Profile {
 struct Peak {
     field: String,
     value: Option<f64>,
+    /// Smaller calls are not bound by it.
+    from_amount: f64,
 }
 
 /// What a rate counts: its limits, and its peak where the part can have one.
@@ -147,7 +152,7 @@ impl Lint {
         let peak = scale.peak.as_ref();
         match peak {
             None => self.add(field, "a utilisation", "given as 'points', because nothing here has a peak"),
-            Some(Peak { field: at, value: None }) => {
+            Some(Peak { field: at, value: None, .. }) => {
                 self.add(at, "missing", format!("given, because '{field}' is a utilisation"));
             }
             Some(_) => {}
@@ -164,7 +169,8 @@ impl Lint {
             let at = format!("{field}[{i}]");
             self.number(format!("{at}.amount"), point.amount, &AMOUNT);
             self.spread(&at, &point.rate, &scale.limits);
-            if let Some(Peak { field: peak, value: Some(most) }) = &scale.peak
+            if let Some(Peak { field: peak, value: Some(most), from_amount }) = &scale.peak
+                && point.amount >= *from_amount
                 && point.rate.p90 > *most
             {
                 self.add(format!("{at}.p90"), point.rate.p90.to_string(), format!("at most '{peak}', {most}"));
@@ -242,7 +248,7 @@ impl Lint {
                 self.rate(&format!("{at}.flops"), &op.flops, &Scale { limits: FLOPS_PER_S, peak: Some(peak) });
             }
             let peak = device.peak_bytes_per_s.as_ref().map(|known| known.value);
-            let peak = Peak { field: "device.peak_bytes_per_s".to_owned(), value: peak };
+            let peak = Peak { field: "device.peak_bytes_per_s".to_owned(), value: peak, from_amount: CACHE_BYTES_MOST };
             self.rate(&format!("{at}.bytes"), &op.bytes, &Scale::bytes(Some(peak)));
         }
     }
@@ -262,7 +268,7 @@ impl Lint {
         for (name, rate) in [("h2d_pinned", &link.h2d_pinned), ("h2d_pageable", &link.h2d_pageable), ("d2h", &link.d2h)]
         {
             let value = link.pcie.as_ref().map(|known| known.value.peak_bytes_per_s());
-            let peak = Peak { field: "link.pcie".to_owned(), value };
+            let peak = Peak { field: "link.pcie".to_owned(), value, from_amount: 0.0 };
             self.rate(&format!("link.{name}"), rate, &Scale::bytes(Some(peak)));
         }
     }
@@ -288,5 +294,6 @@ fn flops_peak(device: &DevicePart, kind: OpKind, dtype: DType) -> Peak {
     Peak {
         field: format!("device.peak_flops_per_s.{dtype}"),
         value: device.peak_flops_per_s.get(&dtype).map(|known| known.value),
+        from_amount: 0.0,
     }
 }

@@ -4,7 +4,7 @@ use loadline_core::{Bytes, Nanos};
 use loadline_engine::{Ahead, Buffer, Device, DeviceError, Leap, LoadOrder, Span, TaskOrder, Totals};
 
 use crate::loads::Loads;
-use crate::steady::{Mark, Marks, Repetition, State};
+use crate::steady::{Mark, Marks, Repetition, SendLane};
 use crate::times::Times;
 
 /// When something happens.
@@ -21,8 +21,7 @@ pub struct SimDevice<'a> {
     times: &'a Times,
     compute: Nanos,
     loads: Loads<'a>,
-    send: Nanos,
-    sending: Nanos,
+    send: SendLane,
     /// Absent where every call is to be simulated.
     marks: Option<Marks>,
     buffers: u64,
@@ -37,8 +36,7 @@ impl<'a> SimDevice<'a> {
             times,
             compute: Nanos::ZERO,
             loads: Loads::new(times, blocks, warm),
-            send: Nanos::ZERO,
-            sending: Nanos::ZERO,
+            send: SendLane::default(),
             marks: (!full).then(Marks::default),
             buffers: 0,
         }
@@ -59,17 +57,17 @@ impl<'a> SimDevice<'a> {
     /// How long the link to the host was busy.
     #[must_use]
     pub fn send_busy(&self) -> Nanos {
-        self.sending
+        self.send.busy
     }
 
     fn mark(&self, next: usize, totals: &Totals) -> Mark {
         Mark {
             next,
             now: self.compute,
-            state: State { loads: self.loads.state(self.compute), send: self.send - self.compute },
+            loads: self.loads.state(self.compute),
             disk: self.loads.disk_state(self.compute),
             sums: self.loads.sums(),
-            sending: self.sending,
+            send: self.send,
             totals: totals.clone(),
         }
     }
@@ -104,8 +102,7 @@ impl Device for SimDevice<'_> {
         self.compute = end;
         let send = self.times.send(at.stage, order.template, at.task);
         if send > Nanos::ZERO {
-            self.send = self.send.max(end) + send;
-            self.sending += send;
+            self.send.push(end, send);
         }
         Ok((Moment::At(end), Span { start, end }))
     }
@@ -115,7 +112,7 @@ impl Device for SimDevice<'_> {
             marks.clear();
         }
         // The next stage starts when this one has ended: frames are out, no load is in flight.
-        let end = self.loads.settle(spans).max(self.compute).max(self.send);
+        let end = self.loads.settle(spans).max(self.compute).max(self.send.free);
         self.compute = end;
         self.loads.rest_until(end);
         Ok(end)
@@ -130,12 +127,11 @@ impl Device for SimDevice<'_> {
         self.loads.alone_until(self.compute);
         let now = self.mark(ahead.next, totals);
         let mut leap = Leap::default();
-        if let Some(Repetition { from, cycles, times, shift }) = marks.repetition(&now, ahead) {
+        if let Some(Repetition { from, cycles, times, shift, send }) = marks.repetition(&now, ahead) {
             totals.repeat(&from.totals, times);
             self.loads.repeat(&from.sums, times, shift);
             self.compute += shift;
-            self.send += shift;
-            self.sending += (self.sending - from.sending) * times;
+            self.send = send;
             leap = Leap { cycles: cycles * times, loading: self.loads.sums().loading - now.sums.loading };
         }
         marks.remember(now);

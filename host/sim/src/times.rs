@@ -1,5 +1,7 @@
 //! How long each task and load of a job takes on a machine.
 
+use std::sync::Arc;
+
 use loadline_core::{BlockId, Bytes, Estimate, Job, JobBlock, Machine, MissingRate, Nanos, Stage, Task, Tier};
 
 use crate::speeds::Speeds;
@@ -20,11 +22,11 @@ pub struct Times {
 #[derive(Clone, Debug)]
 pub struct Interval {
     /// Every rate at its fast end.
-    pub fast: Times,
+    pub fast: Arc<Times>,
     /// Every rate at its median.
-    pub median: Times,
+    pub median: Arc<Times>,
     /// Every rate at its slow end.
-    pub slow: Times,
+    pub slow: Arc<Times>,
 }
 
 /// The tasks of all different passes of a stage, one pass after the other.
@@ -124,9 +126,9 @@ impl Interval {
     pub fn new(job: &Job, machine: &Machine) -> Result<Self, MissingRate> {
         let kinds = Kinds::of(job);
         Ok(Self {
-            fast: kinds.times(machine, Estimate::Fast)?,
-            median: kinds.times(machine, Estimate::Median)?,
-            slow: kinds.times(machine, Estimate::Slow)?,
+            fast: Arc::new(kinds.times(machine, Estimate::Fast)?),
+            median: Arc::new(kinds.times(machine, Estimate::Median)?),
+            slow: Arc::new(kinds.times(machine, Estimate::Slow)?),
         })
     }
 }

@@ -73,7 +73,8 @@ fn contention_only_slows() {
         let case = case(seed, contention(seed));
         let times = Times::new(&case.job, &case.machine, Estimate::Median).unwrap();
         let trace = simulate(&case, true);
-        for stage in &trace.stages {
+        // Every pair of a task and a load is looked at, so long stages are left out.
+        for stage in trace.stages.iter().filter(|s| s.tasks.len() < 2000) {
             let order: Vec<_> = case.job.stages[stage.stage as usize].run_order().collect();
             for task in &stage.tasks {
                 let alone = times.task(stage.stage as usize, order[task.pass as usize], task.task as usize);

@@ -11,7 +11,7 @@ use loadline_core::*;
 use loadline_engine::{At, Audited, Device, Engine, Faulty, Metered, Observer, Silent, Start, Trace, Usage};
 use loadline_sim::{SimDevice, Times};
 
-const SEEDS: u64 = 1500;
+const SEEDS: u64 = 600;
 
 /// Counts what is simulated: nobody hears of passes that are gone over.
 #[derive(Default)]
@@ -69,7 +69,7 @@ fn going_over_periods_changes_no_figure() {
             (heard, all) = (heard + simulated, all + tasks);
         }
     }
-    assert!(heard * 10 < all, "{heard} of {all} tasks were simulated: nothing is gone over");
+    assert!(heard * 50 < all, "{heard} of {all} tasks were simulated: nothing is gone over");
 }
 
 /// With a resumed stage the period begins elsewhere.

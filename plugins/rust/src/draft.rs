@@ -72,7 +72,7 @@ impl Situation {
     pub fn plan_for(&self, job: &Job, budget: &Budget, knobs: Vec<Entry>, stages: Vec<StagePlan>) -> Plan {
         Plan {
             knobs,
-            homes: homes(job, budget, &stages),
+            homes: homes(&self.machine, job, budget, &stages),
             retain: kept(&stages),
             ladder: ladder(&stages),
             triggers: Vec::new(),

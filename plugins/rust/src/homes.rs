@@ -1,16 +1,16 @@
 //! Where blocks live while they are not on the device.
 
 use crate::split::{BlockSet, by_key, spread};
-use crate::{Budget, Job, StagePlan, tier};
+use crate::{Budget, Job, Machine, StagePlan, tier};
 
 /// Homes for every block of the job. Blocks that are copied most often come nearest: into pinned
 /// memory as far as it goes, then into pageable memory, and what is left stays in its file. Where
 /// only a part of alike blocks fits, it is spread evenly, so that slow copies alternate with fast
 /// ones.
 #[must_use]
-pub fn homes(job: &Job, budget: &Budget, stages: &[StagePlan]) -> Vec<u8> {
+pub fn homes(machine: &Machine, job: &Job, budget: &Budget, stages: &[StagePlan]) -> Vec<u8> {
     let classes = by_traffic(job, stages);
-    let host = within_host(job, budget, &classes);
+    let host = within_host(machine, job, budget, &classes);
     let mut homes = vec![tier::DISK; job.blocks.slab.len()];
     host.iter().flatten().for_each(|b| homes[*b as usize] = tier::HOST);
     if pinning_helps(job) {
@@ -41,13 +41,14 @@ fn by_traffic(job: &Job, plans: &[StagePlan]) -> Vec<Vec<u32>> {
     classes
 }
 
-fn within_host(job: &Job, budget: &Budget, classes: &[Vec<u32>]) -> Vec<Vec<u32>> {
+fn within_host(machine: &Machine, job: &Job, budget: &Budget, classes: &[Vec<u32>]) -> Vec<Vec<u32>> {
     let room = budget.host.saturating_sub(job.frames_host);
     if weight(job, classes.iter().flatten()) <= room {
         return classes.to_vec();
     }
-    // Whatever stays on disk is read through a buffer as large as the largest such block.
-    let staging = (0..job.blocks.slab.len()).map(|b| staged(job, b as u32)).max().unwrap_or(0);
+    // Whatever stays on disk is read through a buffer as large as the largest such block, or straight into a slot.
+    let blocks = if machine.unified() { 0 } else { job.blocks.slab.len() as u32 };
+    let staging = (0..blocks).map(|b| staged(job, b)).max().unwrap_or(0);
     match room.checked_sub(staging) {
         Some(room) => fill(job, classes, room),
         None => vec![largest_out_of_the_way(job, room)],

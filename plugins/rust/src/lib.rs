@@ -51,7 +51,7 @@ pub use homes::{common, copy_times, homes, kept};
 pub use policy::{Host, Imports, Level, Policy, report_panics};
 pub use settings::value;
 pub use split::{Split, spread};
-pub use text::{duration, size};
+pub use text::{counted, duration, size};
 pub use view::{StageView, round_up};
 
 /// A position without weights, and a loaded block that the job does not use.

@@ -2,7 +2,7 @@
 //! the first of the next.
 
 use crate::split::{BlockSet, by_key};
-use crate::{AT_ONCE, Loads, Split, StagePlan, StageView, round_up};
+use crate::{AT_ONCE, Loads, Split, StagePlan, StageView, counted, round_up};
 
 /// A stretch of positions that use the same streamed block while no other streamed block is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,11 +135,11 @@ impl StagePlan {
     /// The plan in a few words, such as `12 blocks resident, 30 streamed through 2 slots`.
     #[must_use]
     pub fn summary(&self) -> String {
-        let resident = self.residents().len();
+        let resident = counted(self.residents().len(), "block");
         match self.streamed().len() {
-            0 => format!("{resident} blocks resident"),
+            0 => format!("{resident} resident"),
             streamed => {
-                format!("{resident} blocks resident, {streamed} streamed through {} slots", self.shared_slots())
+                format!("{resident} resident, {streamed} streamed through {}", counted(self.shared_slots(), "slot"))
             }
         }
     }

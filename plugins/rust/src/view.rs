@@ -1,6 +1,6 @@
 //! Columns seen as rows.
 
-use crate::{Job, NO_BLOCK, Situation, Stage};
+use crate::{Job, Machine, NO_BLOCK, Situation, Stage, Value, value};
 
 /// Bit 1 of a block's flags: one of a row of alike blocks.
 const REPEATED: u32 = 2;
@@ -90,6 +90,14 @@ impl Situation {
     /// Every stage of the job.
     pub fn stages(&self) -> impl Iterator<Item = StageView<'_>> {
         (0..self.job.stages.len()).map(|i| self.stage(i))
+    }
+}
+
+impl Machine {
+    /// Whether device memory is host memory: blocks are then read from disk straight into slots.
+    #[must_use]
+    pub fn unified(&self) -> bool {
+        matches!(value(&self.facts, "unified"), Some(Value::Boolean(true)))
     }
 }
 

@@ -1,7 +1,7 @@
 //! Where blocks live when host memory is short.
 
 use loadline_policy_sdk::testing::{Shape, situation};
-use loadline_policy_sdk::{Situation, StagePlan, homes, tier};
+use loadline_policy_sdk::{Entry, Situation, StagePlan, Value, homes, tier};
 
 /// Eight blocks of 100 bytes, streamed through two slots beside two residents (3 and 7).
 fn made(host: u64, pinned: u64) -> (Situation, Vec<StagePlan>) {
@@ -14,7 +14,7 @@ fn made(host: u64, pinned: u64) -> (Situation, Vec<StagePlan>) {
 fn check(host: u64, pinned: u64, expected: [u8; 8]) {
     let (s, plans) = made(host, pinned);
     assert_eq!(plans[0].residents(), [3, 7]);
-    assert_eq!(homes(&s.job, &s.budget, &plans), expected, "host {host}, pinned {pinned}");
+    assert_eq!(homes(&s.machine, &s.job, &s.budget, &plans), expected, "host {host}, pinned {pinned}");
 }
 
 const P: u8 = tier::PINNED;
@@ -46,7 +46,7 @@ fn what_stays_on_disk_needs_a_buffer() {
 fn a_wide_file_is_read_no_more_where_its_buffer_is_too_large() {
     let (mut s, plans) = made(250, 0);
     s.job.blocks.file[5] = 300;
-    let homes = homes(&s.job, &s.budget, &plans);
+    let homes = homes(&s.machine, &s.job, &s.budget, &plans);
     assert_eq!(homes, [D, D, D, D, D, H, D, D]);
 }
 
@@ -54,5 +54,16 @@ fn a_wide_file_is_read_no_more_where_its_buffer_is_too_large() {
 fn memory_that_is_no_faster_is_not_pinned() {
     let (mut s, plans) = made(800, 800);
     s.job.blocks.copy_pageable_ns = s.job.blocks.copy_pinned_ns.clone();
-    assert_eq!(homes(&s.job, &s.budget, &plans), [H; 8]);
+    assert_eq!(homes(&s.machine, &s.job, &s.budget, &plans), [H; 8]);
+}
+
+#[test]
+fn a_unified_device_reads_without_a_buffer() {
+    let (mut s, plans) = made(99, 0);
+    s.machine.facts = vec![Entry { key: "unified".to_owned(), value: Value::Boolean(true) }];
+    assert_eq!(homes(&s.machine, &s.job, &s.budget, &plans), [D; 8]);
+    s.budget.host = 100;
+    assert_eq!(homes(&s.machine, &s.job, &s.budget, &plans), [D, D, D, D, D, D, H, D]);
+    s.budget.host = 799;
+    assert_eq!(homes(&s.machine, &s.job, &s.budget, &plans), [H, H, H, D, H, H, H, H]);
 }

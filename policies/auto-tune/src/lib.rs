@@ -28,9 +28,10 @@ impl Policy for AutoTune {
         let mut best = search(s, &s.job, &[], host).map_err(|index| s.too_small(index, s.budget.device))?;
         let open = best.time.is_some() && !best.at_bound;
         if let Some((job, knobs)) = open.then(|| paired(s, host)).flatten() {
-            let other = search(s, &job, &knobs, host).ok();
-            let faster = |other: &Found| other.time.is_some() && other.time < best.time;
-            best = other.filter(faster).unwrap_or(best);
+            if let Ok(other) = search(s, &job, &knobs, host) {
+                let tried = best.tried + other.tried;
+                best = Found { tried, ..if other.is_faster_than(&best) { other } else { best } };
+            }
         }
         Ok(Decision::Plan(finish(best)))
     }
@@ -54,7 +55,8 @@ fn finish(found: Found) -> loadline_policy_sdk::Plan {
     plan.reasons = summaries.collect();
     plan.reasons.push(match (found.time, found.at_bound) {
         (Some(time), true) => format!("forecast {}, no plan with this memory is faster", duration(time)),
-        (Some(time), false) => format!("forecast {}, the best of {} tried", duration(time), found.tried),
+        (Some(time), false) if found.tried == 1 => format!("forecast {}, the only plan tried", duration(time)),
+        (Some(time), false) => format!("forecast {}, the best of {} plans tried", duration(time), found.tried),
         (None, _) => format!("without a forecast: {}", found.trouble),
     });
     plan

@@ -98,6 +98,12 @@ impl Search<'_> {
     }
 }
 
+impl Found {
+    pub(crate) fn is_faster_than(&self, other: &Self) -> bool {
+        self.time.is_some_and(|time| other.time.is_none_or(|others| time < others))
+    }
+}
+
 impl Contest {
     /// Whether a round has nothing to try for the stage.
     fn done(&self, round: usize, s: &Situation) -> bool {
@@ -145,7 +151,7 @@ fn contests(s: &Situation, job: &Job) -> Result<Vec<Contest>, usize> {
     let views = || (0..job.stages.len()).map(|i| s.stage_of(job, i));
     // Where blocks will live, if two slots are used: good enough to know how long copies take.
     let usual: Option<Vec<StagePlan>> = views().zip(&rooms).map(|(v, room)| StagePlan::within(&v, *room, 2)).collect();
-    let copy_ns = copy_times(job, &homes(job, &s.budget, &usual.unwrap_or_default()));
+    let copy_ns = copy_times(job, &homes(&s.machine, job, &s.budget, &usual.unwrap_or_default()));
     let contest = |(index, (view, room)): (usize, (StageView, &u64))| {
         let candidates = candidates(s, &view, *room, &copy_ns);
         let contest = Contest { candidates, best: 0, best_time: u64::MAX, bound: 0 };

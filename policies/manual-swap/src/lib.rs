@@ -3,7 +3,8 @@
 //! setting to change.
 
 use loadline_policy_sdk::{
-    Decision, Description, Host, Policy, Refusal, Situation, Split, StagePlan, StageView, describe, export_policy, size,
+    Decision, Description, Host, Policy, Refusal, Situation, Split, StagePlan, StageView, counted, describe,
+    export_policy, size,
 };
 
 /// The policy.
@@ -157,7 +158,7 @@ fn refuse_count(
     };
     let said = wish.swap.map_or_else(
         || format!("offload_{} = false", wish.family),
-        |count| format!("{} = {count} and {} slots", wish.swap_key, slots(s)),
+        |count| format!("{} = {count} and {}", wish.swap_key, counted(slots(s) as usize, "slot")),
     );
     let (need, have) = (size(needs), size(s.budget.device));
     let message = format!("stage '{}' needs {need} with {said}, the budget is {have}: {change}", view.stage.name);

@@ -58,7 +58,7 @@ pub(super) fn derive(args: &DeriveArgs) -> Result<(), Error> {
     let mut profile = profiles::profile_of(sheet, chosen).map_err(bad)?;
     profile.name = args.result.name_or(|| sheet.name.clone());
     let far = distance(sheet, chosen);
-    eprintln!(
+    note!(
         "{} ({}) from {} ({}), {}: interval {:.0} % wider",
         sheet.name,
         sheet.lineage,
@@ -76,7 +76,7 @@ fn reference(name: &str) -> Result<Reference, Error> {
         bad(DeriveError::UnknownDevice { profile: name.to_owned(), device: profile.device.name.clone() })
     })?;
     if profile.to_machine().map_err(bad)?.provenance == Provenance::Datasheet {
-        eprintln!("note: '{name}' holds assumptions, not a recording; so does what is derived from it");
+        note!("note: '{name}' holds assumptions, not a recording; so does what is derived from it");
     }
     Ok(Reference::recorded(&profile, sheet))
 }

@@ -8,6 +8,8 @@ use loadline_core::{Bytes, Nanos};
 use super::Lock;
 use super::lock::{ForecastPart, StagePart};
 
+pub(super) use inputs::changes;
+
 /// How much worse a forecast may become, in percent.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Allowed {
@@ -112,7 +114,7 @@ impl Difference {
     #[must_use]
     pub fn new(old: &Lock, new: &Lock, allowed: Allowed) -> Self {
         let (a, b) = (old.body(), new.body());
-        let inputs = inputs::changes(a, b);
+        let inputs = changes(a, b);
         let effects = effects(&a.forecast, &b.forecast);
         let plan_changed = a.plan != b.plan;
         let over = |old: u64, new: u64, percent: f64| new as f64 > old as f64 * (1.0 + percent / 100.0);

@@ -242,6 +242,25 @@ impl Lock {
         &self.body
     }
 
+    /// The same for scripts.
+    #[must_use]
+    pub fn json(&self) -> serde_json::Value {
+        let body = &self.body;
+        serde_json::json!({
+            "schema": SCHEMA, "digest": self.digest, "loadline": body.loadline, "plan_schema": body.plan_schema,
+            "inputs": body.inputs, "plan": body.plan, "forecast": body.forecast,
+        })
+    }
+
+    /// Which inputs are others, where all that is known is today's profile and policy.
+    #[must_use]
+    pub fn changed_inputs(&self, profile: &ContentHash, policy: &PolicyId) -> Vec<String> {
+        let mut now = self.body.clone();
+        now.loadline = env!("CARGO_PKG_VERSION").to_owned();
+        (now.inputs.profile_hash, now.inputs.policy_id) = (profile.clone(), policy.clone());
+        super::diff::changes(&self.body, &now)
+    }
+
     /// The words of the command that made it.
     #[must_use]
     pub fn order(&self) -> (&str, &str, &str, Vec<(String, String)>) {

@@ -2,11 +2,11 @@
 
 use loadline_core::check::{fixed_and_stage, host_reservations};
 use loadline_core::{
-    ActClass, Bytes, Estimate, Forecast, Job, LaneUse, Machine, MissingRate, Nanos, Plan, Reservation, StageForecast,
-    Tier, stage_bound,
+    ActClass, Bytes, Forecast, Job, LaneUse, Machine, MissingRate, Nanos, Plan, Reservation, StageForecast,
+    stage_bound_timed,
 };
 use loadline_engine::{Budgeted, Engine, Metered, Observer, StageTrace, Start, Trace};
-use loadline_sim::{SimDevice, Times};
+use loadline_sim::{Interval, SimDevice, Times};
 
 /// The simulated stack. Its twin is `running::session::Real`.
 type Simulated<'a> = Metered<Budgeted<SimDevice<'a>>>;
@@ -17,12 +17,15 @@ pub(crate) struct Simulation {
     pub(crate) trace: Trace,
     /// How long disk and link to the host had been busy when each stage ended.
     lanes: Vec<(Nanos, Nanos)>,
+    /// Bytes read from disk.
+    pub(crate) disk_read: Bytes,
 }
 
 impl<'a> Observer<Simulated<'a>> for Simulation {
     fn stage_ended(&mut self, device: &mut Simulated<'a>, _: &StageTrace) {
         let sim = &device.inner.inner;
         self.lanes.push((sim.disk_busy(), sim.send_busy()));
+        self.disk_read = sim.disk_read();
     }
 }
 
@@ -36,7 +39,8 @@ impl Simulation {
     }
 }
 
-/// Realises a plan on the simulator.
+/// Realises a plan on the simulator. With `record` the trace lists every task and load, and all of them are simulated;
+/// its other figures are the same without.
 pub(crate) fn simulate(job: &Job, plan: &Plan, times: &Times, warm: bool, record: bool) -> Simulation {
     let sim = SimDevice::new(times, job.blocks.len(), warm, record);
     // A checked plan is within its budget; the decorator is here because both worlds have it.
@@ -52,19 +56,23 @@ pub(crate) fn simulate(job: &Job, plan: &Plan, times: &Times, warm: bool, record
 /// # Errors
 /// If the machine's profile lacks a rate.
 pub fn forecast(job: &Job, plan: &Plan, machine: &Machine) -> Result<Forecast, MissingRate> {
-    let times = |estimate| Times::new(job, machine, estimate);
-    let (fast, median, slow) = (times(Estimate::Fast)?, times(Estimate::Median)?, times(Estimate::Slow)?);
-    let cold = simulate(job, plan, &median, false, true);
-    let warm = simulate(job, plan, &median, true, false);
-    let fast = simulate(job, plan, &fast, false, false);
-    let slow = simulate(job, plan, &slow, false, false);
+    Ok(forecast_timed(job, plan, machine, &Interval::new(job, machine)?))
+}
+
+/// The same where the times of the job on the machine are known already, as for many plans of one job.
+#[must_use]
+pub fn forecast_timed(job: &Job, plan: &Plan, machine: &Machine, times: &Interval) -> Forecast {
+    let cold = simulate(job, plan, &times.median, false, false);
+    let warm = simulate(job, plan, &times.median, true, false);
+    let fast = simulate(job, plan, &times.fast, false, false);
+    let slow = simulate(job, plan, &times.slow, false, false);
     let length = |s: &Simulation, i: usize| s.trace.stages.get(i).map_or(Nanos::ZERO, StageTrace::length);
     let mut stages = Vec::with_capacity(job.stages.len());
-    for (i, stage) in job.stages.iter().enumerate() {
+    for ((i, stage), trace) in job.stages.iter().enumerate().zip(&cold.trace.stages) {
         let reservations = stage_reservations(job, plan, machine, i);
-        let trace = &cold.trace.stages[i];
-        let streamed = streamed_blocks(job, plan, i);
+        let (resident_blocks, streamed_blocks) = blocks_by_way(job, plan, i);
         let (disk, send) = cold.busy(i);
+        let (room, time) = (weight_room(job, plan, machine, i), |pass, task| times.median.task(i, pass, task));
         stages.push(StageForecast {
             name: stage.name.clone(),
             cold: length(&cold, i),
@@ -75,19 +83,22 @@ pub fn forecast(job: &Job, plan: &Plan, machine: &Machine) -> Result<Forecast, M
             busy: LaneUse { compute: trace.compute, h2d: trace.load, d2h: send, disk },
             peak: reservations.iter().map(|r| r.bytes).sum(),
             reservations,
-            bound: stage_bound(job, stage, machine, weight_room(job, plan, machine, i))?,
-            resident_blocks: stage.distinct_blocks().len() as u32 - streamed,
-            streamed_blocks: streamed,
+            bound: stage_bound_timed(job, stage, machine, room, &time),
+            resident_blocks,
+            streamed_blocks,
         });
     }
-    let disk_read = disk_read(job, plan, &cold.trace);
-    Ok(Forecast { stages, host: host_reservations(plan, job, machine), disk_read, provenance: machine.provenance })
+    let host = host_reservations(plan, job, machine);
+    Forecast { stages, host, disk_read: cold.disk_read, provenance: machine.provenance }
 }
 
-fn streamed_blocks(job: &Job, plan: &Plan, stage: usize) -> u32 {
+/// How many of a stage's blocks stay, and how many pass through slots.
+fn blocks_by_way(job: &Job, plan: &Plan, stage: usize) -> (u32, u32) {
     let cycle = &plan.stages[stage].cycle;
-    let streams = |b: &loadline_core::BlockId| cycle.iter().any(|l| l.block == *b);
-    job.stages[stage].distinct_blocks().iter().filter(|b| streams(b)).count() as u32
+    let blocks = job.stages[stage].distinct_blocks();
+    let streams = |b: &&loadline_core::BlockId| cycle.iter().any(|l| l.block == **b);
+    let streamed = blocks.iter().filter(streams).count() as u32;
+    (blocks.len() as u32 - streamed, streamed)
 }
 
 /// Bytes that a stage's weights may take: what its slots do.
@@ -116,16 +127,4 @@ pub(crate) fn stage_reservations(job: &Job, plan: &Plan, machine: &Machine, stag
     }
     reservations.retain(|r| r.bytes > Bytes::ZERO);
     reservations
-}
-
-fn disk_read(job: &Job, plan: &Plan, trace: &Trace) -> Bytes {
-    let mut in_host = vec![false; job.blocks.len()];
-    let mut total = Bytes::ZERO;
-    for load in trace.stages.iter().flat_map(|s| &s.loads) {
-        let index = load.block.0 as usize;
-        if plan.homes[index] == Tier::Disk || !std::mem::replace(&mut in_host[index], true) {
-            total += job.blocks[index].file;
-        }
-    }
-    total
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use loadline_core::check::{check, has_errors};
-use loadline_core::{Budget, Cfg, Estimate, Forecast, Job, Knobs, Plan, StageForecast, stage_bound};
+use loadline_core::{Budget, Cfg, Estimate, Forecast, Job, Knobs, Plan, StageForecast, stage_bound_timed};
 use loadline_models::ops::KernelSet;
 use loadline_models::schedule::SamplerOptions;
 use loadline_policy::{Oracle, Outlook};
@@ -73,13 +73,15 @@ impl Oracle for Simulator<'_> {
         if has_errors(&findings) {
             return Err(findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "));
         }
-        let cold = simulate(job, plan, times, false, false).trace;
+        let cold = simulate(job, plan, times, false, false);
         let warm = simulate(job, plan, times, true, false).trace;
+        let (disk_read, cold) = (cold.disk_read, cold.trace);
         let mut stages = Vec::with_capacity(cold.stages.len());
         for (i, (cold, warm)) in cold.stages.iter().zip(&warm.stages).enumerate() {
             let stage = &job.stages[i];
             let peak = loadline_core::check::fixed_and_stage(plan, i, machine);
             let room = weight_room(job, plan, machine, i);
+            let time = |pass, task| times.task(i, pass, task);
             stages.push(StageForecast {
                 name: stage.name.clone(),
                 cold: cold.length(),
@@ -90,7 +92,7 @@ impl Oracle for Simulator<'_> {
                 busy: loadline_core::LaneUse::default(),
                 peak,
                 reservations: Vec::new(),
-                bound: stage_bound(job, stage, machine, room).map_err(|e| e.to_string())?,
+                bound: stage_bound_timed(job, stage, machine, room, &time),
                 resident_blocks: 0,
                 streamed_blocks: 0,
             });
@@ -98,10 +100,11 @@ impl Oracle for Simulator<'_> {
         let forecast = Forecast {
             stages,
             host: loadline_core::check::host_reservations(plan, job, machine),
-            disk_read: loadline_core::Bytes::ZERO,
+            disk_read,
             provenance: machine.provenance,
         };
         let findings = findings.iter().map(ToString::to_string).collect();
-        Ok(Outlook { forecast, stalls: Vec::new(), findings })
+        let stalls = cold.stages.into_iter().map(|stage| stage.waits).collect();
+        Ok(Outlook { forecast, stalls, findings })
     }
 }

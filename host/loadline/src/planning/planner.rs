@@ -4,15 +4,16 @@ use std::sync::Arc;
 
 use loadline_core::check::{Finding, check, has_errors};
 use loadline_core::{
-    BlockId, Budget, Bytes, Cause, Cfg, DType, Decision, Forecast, Job, Knobs, LoadedBlock, Machine, Plan, Refusal,
-    Request, Settings, Situation, TileSize,
+    BlockId, Budget, Bytes, Cause, Cfg, DType, Decision, Estimate, Forecast, Job, Knobs, LoadedBlock, Machine, Plan,
+    Refusal, Request, Settings, Situation, TileSize,
 };
 use loadline_models::ops::{KernelSet, StreamedCuda};
 use loadline_models::schedule::SamplerOptions;
 use loadline_nn::CpuKernels;
 use loadline_policy::{Policy, PolicyError};
+use loadline_sim::Interval;
 
-use super::forecast;
+use super::forecast_timed;
 use super::oracle::Simulator;
 use super::refusal::{self, Refused};
 use super::shelf::{Bench, Shelf};
@@ -292,9 +293,11 @@ impl Planner<'_> {
         Error::BadPlan { policy: self.policy.id().name.clone(), finding }
     }
 
-    fn forecast(&self, _bench: &Bench<'_>, draft: Draft, budget: Budget) -> Result<Planned, Error> {
+    fn forecast(&self, bench: &Bench<'_>, draft: Draft, budget: Budget) -> Result<Planned, Error> {
         let Draft { job, plan, advice, tiled_to_fit, fuel } = draft;
-        let forecast = forecast(&job, &plan, self.machine)?;
+        let times = |estimate| bench.times(&job, estimate);
+        let (fast, median, slow) = (times(Estimate::Fast)?, times(Estimate::Median)?, times(Estimate::Slow)?);
+        let forecast = forecast_timed(&job, &plan, self.machine, &Interval { fast, median, slow });
         Ok(Planned { job, plan, forecast, budget, advice, tiled_to_fit, fuel })
     }
 }

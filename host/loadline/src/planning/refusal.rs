@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use loadline_core::check::Finding;
-use loadline_core::{ActClass, Budget, Bytes, Job, Machine, Request, Reservation, Stage, StageKind};
+use loadline_core::{
+    ActClass, Budget, Bytes, Job, Machine, Nanos, Request, Reservation, Stage, StageKind, stage_bound,
+};
 
 use super::shelf::Bench;
 use super::{Asked, Certificate, Planner};
@@ -177,36 +179,57 @@ pub(crate) fn least_needs(job: &Job, stage: &Stage, machine: &Machine) -> Vec<Re
 /// Device bytes with which a plan may be possible, by arithmetic alone: what the largest stage needs with the tile that
 /// needs least. Less than that is too little for every policy.
 pub(crate) fn floor(planner: &Planner<'_>, bench: &Bench<'_>, asked: &Asked) -> Result<Bytes, Error> {
-    let kernels = planner.kernels()?;
-    let tiles = planner.model.tile_sizes().into_iter().map(Some).filter(|_| asked.knobs.tile.is_none());
-    let mut floor = None;
-    for tile in std::iter::once(None).chain(tiles) {
-        let knobs = planner.knobs(asked, tile);
-        match bench.shelf().job(&asked.request, &knobs, &asked.sampling, &kernels) {
-            Ok(job) => {
-                let needs = job.stages.iter().map(|s| least(&job, s, planner.machine)).max().unwrap_or(Bytes::ZERO);
-                floor = Some(floor.map_or(needs, |f: Bytes| f.min(needs)));
-            }
-            Err(Error::Request(message)) if floor.is_none() && tile.is_none() => return Err(Error::Request(message)),
-            Err(_) => {}
-        }
-    }
-    Ok(floor.unwrap_or(Bytes::ZERO))
+    let jobs = tiled(planner, bench, asked)?;
+    let needs = |job: &Arc<Job>| job.stages.iter().map(|s| least(job, s, planner.machine)).max().unwrap_or_default();
+    Ok(jobs.iter().map(needs).min().unwrap_or_default())
 }
 
-/// Whether arithmetic leaves a chance for a plan within a budget.
+/// Whether arithmetic leaves a chance for a plan within a budget and a time: with some tile the largest stage fits,
+/// and computing alone is not too slow.
 pub(crate) fn could_fit(
     planner: &Planner<'_>,
     bench: &Bench<'_>,
     asked: &Asked,
     budget: Budget,
+    most: Nanos,
 ) -> Result<bool, Error> {
-    match floor(planner, bench, asked) {
-        Ok(floor) => Ok(floor <= budget.device),
+    let jobs = match tiled(planner, bench, asked) {
+        Ok(jobs) => jobs,
         // The request is beyond the model's limits: the probe will say which.
-        Err(Error::Request(_)) => Ok(false),
-        Err(other) => Err(other),
+        Err(Error::Request(_)) => return Ok(false),
+        Err(other) => return Err(other),
+    };
+    for job in jobs {
+        let fits = job.stages.iter().all(|s| least(&job, s, planner.machine) <= budget.device);
+        if fits && (most == Nanos::MAX || computing(&job, planner.machine)? <= most) {
+            return Ok(true);
+        }
     }
+    Ok(false)
+}
+
+/// The time that no plan of a job beats, whatever its memory.
+fn computing(job: &Job, machine: &Machine) -> Result<Nanos, Error> {
+    let mut total = Nanos::ZERO;
+    for stage in &job.stages {
+        total += stage_bound(job, stage, machine, Bytes::MAX)?.time;
+    }
+    Ok(total)
+}
+
+/// A request's jobs: without tiles, and with each of the model's tiles if nobody chose one.
+fn tiled(planner: &Planner<'_>, bench: &Bench<'_>, asked: &Asked) -> Result<Vec<Arc<Job>>, Error> {
+    let kernels = planner.kernels()?;
+    let lowered = |tile| {
+        let knobs = planner.knobs(asked, tile);
+        bench.shelf().job(&asked.request, &knobs, &asked.sampling, &kernels)
+    };
+    let mut jobs = vec![lowered(None)?];
+    if asked.knobs.tile.is_none() {
+        // A tile that the request does not allow is no way out, and no error either.
+        jobs.extend(planner.model.tile_sizes().into_iter().filter_map(|tile| lowered(Some(tile)).ok()));
+    }
+    Ok(jobs)
 }
 
 fn culprit(job: &Job, stage: &Stage) -> String {

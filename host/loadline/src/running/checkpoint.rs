@@ -269,11 +269,7 @@ impl Checkpoint {
         Ok(())
     }
 
-    fn read_frames(
-        &self,
-        standing: &Standing,
-        take: &mut dyn FnMut(usize, [usize; 4], &[f32]),
-    ) -> Result<(), String> {
+    fn read_frames(&self, standing: &Standing, take: &mut dyn FnMut(usize, [usize; 4], &[f32])) -> Result<(), String> {
         let file = File::open(self.frames()).map_err(|e| e.to_string())?;
         let length = file.metadata().map_err(|e| e.to_string())?.len();
         if standing.frame_values.checked_mul(4).is_none_or(|bytes| bytes > length) {
@@ -289,7 +285,10 @@ impl Checkpoint {
             let mut chunk = read_floats(&mut file, 4)?;
             let shape = [chunk[0], chunk[1], chunk[2], chunk[3]].map(|side| side as usize);
             let size = shape.iter().try_fold(1usize, |n, side| n.checked_mul(*side)).unwrap_or(usize::MAX);
-            left = left.checked_sub(4).and_then(|l| l.checked_sub(size as u64)).ok_or("a chunk is longer than the rest")?;
+            left = left
+                .checked_sub(4)
+                .and_then(|l| l.checked_sub(size as u64))
+                .ok_or("a chunk is longer than the rest")?;
             chunk.extend(read_floats(&mut file, size)?);
             sum.numbers(&chunk);
             take(n, shape, &chunk[4..]);

@@ -1,13 +1,19 @@
 //! What a checkpoint belongs to.
 
 use loadline_core::{Cfg, Knobs, Request};
+use loadline_models::spec::Folder;
 use serde::{Deserialize, Serialize};
+
+use super::digest::Digest;
+use super::output::Tensor;
+use super::session::JobSpec;
+use crate::Error;
+use crate::planning::Asked;
 
 /// A run that differs in any of this would go on to another result.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Identity {
-    /// The model's shape, and digests of its configs and of its weights.
-    pub(super) model: String,
+    /// Digests of the model's configs and weights; what its folder is called does not matter.
     pub(super) configs: u64,
     pub(super) weights: u64,
     pub(super) request: Request,
@@ -26,7 +32,6 @@ impl Identity {
     /// The first thing in which a saved run differs from this one, in the words of the command line.
     pub(super) fn differs(&self, saved: &Self) -> Option<&'static str> {
         let checks = [
-            (self.model == saved.model, "model"),
             (self.configs == saved.configs, "model (a config.json or scheduler_config.json differs)"),
             (self.weights == saved.weights, "model (the weights differ)"),
             (self.prompt == saved.prompt, "--prompt"),
@@ -37,7 +42,10 @@ impl Identity {
             (self.request.guidance == saved.request.guidance, "--guidance"),
             (self.tokens == saved.tokens && self.request == saved.request, "tokenizer"),
             (self.seed == saved.seed, "--seed"),
-            (same_numbers(&self.knobs, &saved.knobs), "--storage, --tile, --tile-overlap, --frame-chunk or --cfg batched"),
+            (
+                same_numbers(&self.knobs, &saved.knobs),
+                "--storage, --tile, --tile-overlap, --frame-chunk or --cfg batched",
+            ),
             (self.sampling == saved.sampling, "--schedule"),
             (self.latents == saved.latents, "--latents"),
         ];
@@ -49,4 +57,61 @@ impl Identity {
 fn same_numbers(a: &Knobs, b: &Knobs) -> bool {
     let batched = |k: &Knobs| k.cfg == Cfg::Batched;
     Knobs { cfg: b.cfg, ..a.clone() } == *b && batched(a) == batched(b)
+}
+
+/// What was asked for, as far as results depend on it.
+pub(super) struct Inputs {
+    request: Request,
+    prompt: String,
+    negative_prompt: String,
+    tokens: u64,
+    seed: u64,
+    sampling: String,
+}
+
+impl Inputs {
+    /// `ids` are the prompts' token ids.
+    pub(super) fn new(spec: &JobSpec, asked: &Asked, ids: &[Vec<u32>]) -> Self {
+        let mut tokens = Digest::default();
+        for prompt in ids {
+            tokens.bytes(&prompt.iter().flat_map(|id| id.to_le_bytes()).collect::<Vec<_>>());
+        }
+        Self {
+            request: asked.request.clone(),
+            prompt: spec.prompt.clone(),
+            negative_prompt: spec.negative_prompt.clone(),
+            tokens: tokens.value(),
+            seed: spec.seed,
+            sampling: format!("{:?}", asked.sampling),
+        }
+    }
+
+    /// With the model that it is asked of: `weights` is their digest.
+    ///
+    /// # Errors
+    /// If the scheduler's config cannot be read any more.
+    pub(super) fn identity(
+        self,
+        folder: &Folder,
+        weights: u64,
+        latents: Option<&Tensor>,
+        knobs: &Knobs,
+    ) -> Result<Identity, Error> {
+        let latents = latents.map(|(_, values)| {
+            let mut digest = Digest::default();
+            digest.numbers(values);
+            digest.value()
+        });
+        let Self { request, prompt, negative_prompt, tokens, seed, sampling } = self;
+        let (configs, knobs) = (digest_of_configs(folder)?, knobs.clone());
+        Ok(Identity { configs, weights, request, prompt, negative_prompt, tokens, seed, knobs, sampling, latents })
+    }
+}
+
+fn digest_of_configs(folder: &Folder) -> Result<u64, Error> {
+    let scheduler = folder.json("scheduler/scheduler_config.json")?;
+    let mut digest = Digest::default();
+    let configs = folder.components.iter().map(|c| &c.config);
+    configs.chain([&folder.index, &scheduler]).for_each(|v| digest.bytes(v.to_string().as_bytes()));
+    Ok(digest.value())
 }

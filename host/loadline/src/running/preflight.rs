@@ -3,6 +3,8 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use loadline_media::MediaError;
+
 use super::output::ResultSink;
 use super::session::JobSpec;
 use crate::Error;
@@ -16,7 +18,11 @@ pub(super) fn check(spec: &JobSpec) -> Result<(), Error> {
     let size = spec.asked.request.size;
     match &spec.output {
         ResultSink::Video(path) => {
-            loadline_media::check_size(size.width, size.height)?;
+            match loadline_media::check_size(size.width, size.height) {
+                // The model's own rule, which names the nearest size that both take, comes with the plan.
+                Ok(()) | Err(MediaError::OddSize { .. }) => {}
+                Err(outside) => return Err(outside.into()),
+            }
             check_writable("-o", path)?;
         }
         ResultSink::Pictures(path) if path.extension().is_none() => check_folder(path)?,

@@ -16,14 +16,13 @@ use loadline_text::{Tokenizer, clean_prompt};
 
 use super::checkpoint::{Checkpoint, Saved};
 use super::compute::{Pipeline, Running, device_error};
-use super::digest::Digest;
 use super::host::{Frames, RunHost, Table, table_segment};
-use super::identity::Identity;
+use super::identity::Inputs;
 use super::output::{ResultSink, Tensor, Tensors, frames_tensor, read_latents, write_tensors};
 use super::watch::Watch;
 use super::{preflight, suspect};
-use crate::planning::{Asked, Planned, Planner};
 use crate::error::told;
+use crate::planning::{Asked, Planned, Planner};
 use crate::{Error, Model};
 
 /// The real stack. Its twin is `planning::forecasting::Simulated`.
@@ -220,7 +219,10 @@ impl Session {
         preflight::check(job)?;
         let (asked, ids) = self.counted(job)?;
         let Asked { request, knobs, sampling, vram, ram, used_by_others } = &asked;
-        if planned.insert(format!("{request:?} {knobs:?} {sampling:?} {vram:?} {ram:?} {used_by_others:?} {}", job.more_to_come)) {
+        if planned.insert(format!(
+            "{request:?} {knobs:?} {sampling:?} {vram:?} {ram:?} {used_by_others:?} {}",
+            job.more_to_come
+        )) {
             let plan = self.planner(job).plan(&asked)?.plan;
             if let Some((path, name)) = &job.latents {
                 let recipe = self.options.model.recipe(request, &plan.knobs, sampling, ids)?;
@@ -288,9 +290,11 @@ impl Session {
     ) -> Result<Outcome, Error> {
         let (asked, ids) = self.counted(spec)?;
         progress(Progress::Planned(&planned.plan.policy.name));
-        let tokens = digest_of_ids(&ids);
+        let inputs = Inputs::new(spec, &asked, &ids);
         self.prepare(spec, &asked, &planned, ids)?;
-        let identity = Identity { tokens, weights: self.checked_weights(progress)?, ..self.identity(spec, &asked, &planned)? };
+        let weights = self.checked_weights(progress)?;
+        let given = self.engine.device.inner.inner.inner.compute.job.as_ref().and_then(|job| job.host.latents.as_ref());
+        let identity = inputs.identity(&self.folder, weights, given, &planned.plan.knobs)?;
         let plan = planned.plan.hash().to_string();
         let mut checkpoint = Checkpoint::beside(spec.output.path(), identity, plan, spec.dump.is_some());
         let saved = checkpoint.open(spec.resume)?;
@@ -402,37 +406,6 @@ impl Session {
         Ok(Table { segment: table_segment(entry, dtype, entry.file), files, width })
     }
 
-    /// What the run is, but for its tokens and weights.
-    fn identity(&self, spec: &JobSpec, asked: &Asked, planned: &Planned) -> Result<Identity, Error> {
-        let given = self.engine.device.inner.inner.inner.compute.job.as_ref().and_then(|job| job.host.latents.as_ref());
-        let latents = given.map(|(_, values)| {
-            let mut digest = Digest::default();
-            digest.numbers(values);
-            digest.value()
-        });
-        Ok(Identity {
-            model: self.options.model.spec.hash().to_string(),
-            configs: self.digest_of_configs()?,
-            weights: 0,
-            request: asked.request.clone(),
-            prompt: spec.prompt.clone(),
-            negative_prompt: spec.negative_prompt.clone(),
-            tokens: 0,
-            seed: spec.seed,
-            knobs: planned.plan.knobs.clone(),
-            sampling: format!("{:?}", asked.sampling),
-            latents,
-        })
-    }
-
-    fn digest_of_configs(&self) -> Result<u64, Error> {
-        let scheduler = self.folder.json("scheduler/scheduler_config.json")?;
-        let mut digest = Digest::default();
-        let configs = self.folder.components.iter().map(|c| &c.config);
-        configs.chain([&self.folder.index, &scheduler]).for_each(|v| digest.bytes(v.to_string().as_bytes()));
-        Ok(digest.value())
-    }
-
     /// Looks at every weight, once in a session.
     fn checked_weights(&mut self, progress: &mut dyn FnMut(Progress<'_>)) -> Result<u64, Error> {
         if let Some(digest) = self.weights {
@@ -486,14 +459,6 @@ fn given_latents(path: &Path, name: Option<&str>, shape: &[usize]) -> Result<Ten
         "--latents {file}: the tensor has shape {given:?}, this request needs {shape:?}; change --size or --frames"
     );
     Err(Error::Request(text))
-}
-
-fn digest_of_ids(ids: &[Vec<u32>]) -> u64 {
-    let mut digest = Digest::default();
-    for prompt in ids {
-        digest.bytes(&prompt.iter().flat_map(|id| id.to_le_bytes()).collect::<Vec<_>>());
-    }
-    digest.value()
 }
 
 fn start_failed(error: &DeviceError) -> Error {

@@ -51,7 +51,9 @@ fn scan_tensor(
         let part = &mut buffer[..CHUNK.min(entry.bytes - first) as usize];
         files.read(entry.file, entry.offset + first, part).map_err(|e| Error::Model(e.to_string()))?;
         digest.bytes(part);
-        let Some((at, what)) = dtype.and_then(|d| first_bad(part, d).map(|at| (at, name(part, d, at)))) else { continue };
+        let Some((at, what)) = dtype.and_then(|d| first_bad(part, d).map(|at| (at, name(part, d, at)))) else {
+            continue;
+        };
         let element = first / dtype.map_or(1, DType::element_bytes) + at as u64;
         let file = weights.files.get(entry.file).map(|f| f.display().to_string()).unwrap_or_default();
         return Err(Error::Model(format!(

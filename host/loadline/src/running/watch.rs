@@ -43,9 +43,11 @@ impl Observer<Real> for Watch<'_> {
         let stages = &self.planned.job.stages;
         let last = pass + 1 == stages[stage].pass_count();
         let (stage, pass) = if last { (stage + 1, 0) } else { (stage, pass + 1) };
-        if stage < stages.len() {
-            memory::within(memory::Domain::Host, || self.save(device, stage, pass))?;
+        if stage == stages.len() {
+            // Everything is computed: what is left to write takes less time than going on later.
+            return Ok(Flow::Continue);
         }
+        memory::within(memory::Domain::Host, || self.save(device, stage, pass))?;
         Ok(if self.stop.load(Ordering::Relaxed) { Flow::Stop } else { Flow::Continue })
     }
 

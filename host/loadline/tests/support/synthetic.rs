@@ -17,13 +17,22 @@ pub fn write(folder: &Path) {
     copy_folder(&fixture("wan_t2v/model"), folder);
     widen(
         &folder.join("transformer"),
-        "WanTransformer3DModel",
+        Part::Transformer,
         &[("num_attention_heads", json!(8)), ("attention_head_dim", json!(64)), ("ffn_dim", json!(2048))],
     );
-    widen(&folder.join("vae"), "AutoencoderKLWan", &[("base_dim", json!(24))]);
+    widen(&folder.join("vae"), Part::Vae, &[("base_dim", json!(24))]);
 }
 
-fn widen(folder: &Path, class: &str, changes: &[(&str, Value)]) {
+/// A component that can be made wider.
+#[derive(Clone, Copy)]
+pub enum Part {
+    TextEncoder,
+    Transformer,
+    Vae,
+}
+
+/// Changes the config of a component and writes random weights that fit it.
+pub fn widen(folder: &Path, part: Part, changes: &[(&str, Value)]) {
     let path = folder.join("config.json");
     let mut config: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
     for (field, value) in changes {
@@ -33,8 +42,12 @@ fn widen(folder: &Path, class: &str, changes: &[(&str, Value)]) {
         fs::remove_file(entry.unwrap().path()).unwrap();
     }
     fs::write(&path, serde_json::to_vec(&config).unwrap()).unwrap();
-    let list = params(class, &config).unwrap();
-    safetensors(&folder.join("diffusion_pytorch_model.safetensors"), &list);
+    let (class, file) = match part {
+        Part::TextEncoder => ("UMT5EncoderModel", "model.safetensors"),
+        Part::Transformer => ("WanTransformer3DModel", "diffusion_pytorch_model.safetensors"),
+        Part::Vae => ("AutoencoderKLWan", "diffusion_pytorch_model.safetensors"),
+    };
+    safetensors(&folder.join(file), &params(class, &config).unwrap());
 }
 
 /// Random values as f32, small enough that no layer blows up.

@@ -184,8 +184,8 @@ fn open_component(path: &Path, name: String, class: &str) -> Result<(Component, 
     let file = folder.join("config.json");
     let config = read_json(&file)?;
     check_class(&file, class, &config)?;
-    let mut component = super::component(&name, class, &config)
-        .map_err(|source| SpecError::Config { path: file.clone(), source })?;
+    let mut component =
+        super::component(&name, class, &config).map_err(|source| SpecError::Config { path: file.clone(), source })?;
     let weights = WeightIndex::open_component(&folder)?;
     match_files(&file, &mut component, &weights)?;
     Ok((component, FolderComponent { name, config, weights }))

@@ -5,5 +5,5 @@ mod resolve;
 mod schema;
 
 pub use error::{SchemaError, SettingsError};
-pub use resolve::{resolve, resolve_json};
+pub use resolve::{nearest, resolve, resolve_json};
 pub use schema::{Kind, Schema, Setting};

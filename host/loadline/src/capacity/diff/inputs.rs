@@ -18,7 +18,7 @@ pub(super) fn title(body: &Body) -> String {
 }
 
 /// A sentence for each input that is another one.
-pub(super) fn changes(old: &Body, new: &Body) -> Vec<String> {
+pub(in crate::capacity) fn changes(old: &Body, new: &Body) -> Vec<String> {
     let mut said = Sentences(Vec::new());
     said.differs("loadline", &old.loadline, &new.loadline);
     said.differs("the schema of plans", &old.plan_schema, &new.plan_schema);

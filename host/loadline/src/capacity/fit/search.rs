@@ -166,7 +166,7 @@ impl<'a> Climb<'a> {
     }
 
     /// The first place from which on no policy can fit; the ladder's length if there is none. What a job needs at least
-    /// grows along every ladder, since each value computes on larger tensors than the one before.
+    /// grows along every ladder, since each value computes more, or on larger tensors, than the one before.
     fn ceiling(&self) -> Result<usize, Error> {
         let first = self.search.question.contenders.first();
         let Some(planner) = first.map(|c| self.search.planner(c)) else { return Ok(0) };
@@ -174,7 +174,8 @@ impl<'a> Climb<'a> {
         let (mut low, mut high) = (0, self.ladder.len());
         while low < high {
             let middle = usize::midpoint(low, high);
-            let can = could_fit(&planner, self.search.bench, &self.asked(middle), budget)?;
+            let most = self.search.question.max_time.unwrap_or(loadline_core::Nanos::MAX);
+            let can = could_fit(&planner, self.search.bench, &self.asked(middle), budget, most)?;
             if can { low = middle + 1 } else { high = middle }
         }
         Ok(low)

@@ -5,7 +5,7 @@ use std::fmt::{self, Write};
 use serde_json::{Value, json};
 
 use super::{Beyond, Fit, Fitting, Reason, Target};
-use crate::capacity::row::{exact, figures_json, row_json};
+use crate::capacity::row::{figures_json, row_json};
 use crate::capacity::{Axis, rows_table};
 
 /// The version of a fit's JSON.
@@ -149,9 +149,9 @@ impl Fit {
                     let shares: Vec<_> = needs.iter().map(|r| format!("{} {}", r.name, r.bytes)).collect();
                     writeln!(
                         text,
-                        "             stage '{stage}' needs {} of {}: {}",
-                        exact(sum),
-                        exact(beyond.budget),
+                        "             stage '{stage}' needs {sum}, {} more than {}: {}",
+                        sum - beyond.budget,
+                        beyond.budget,
                         shares.join(" · ")
                     )?;
                 }
@@ -179,11 +179,11 @@ impl Fit {
         let mut said = vec![format!("{} plans were asked for", proof.plans)];
         let (side, from) = if self.target == Target::LeastVram { ("down to", "below") } else { ("up to", "from") };
         if let Some(scanned) = &proof.scanned_to {
-            said.push(format!("every value {side} {scanned} was planned and refused"));
+            said.push(format!("every value {side} {scanned} was planned and does not fit"));
         }
         if let Some(impossible) = &proof.impossible_from {
             let impossible = if from == "below" { format!("at {impossible} and below") } else { format!("from {impossible}") };
-            said.push(format!("{impossible} no policy can fit"));
+            said.push(format!("{impossible} no policy can do it"));
         }
         if !proof.complete {
             said.push("what lies between was not planned".to_owned());

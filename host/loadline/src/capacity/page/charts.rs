@@ -21,6 +21,11 @@ const PURPLE: &str = "#cc79a7";
 const GREY: &str = "#9aa0a6";
 const INK: &str = "#1f2933";
 
+/// Reservations in the order of every table.
+const RESERVATIONS: [&str; 9] = [
+    "fixed", "residents", "slots", "kept", "activations", "workspace", "embeddings", "latents", "feature-cache",
+];
+
 fn reservation_color(name: &str) -> &'static str {
     match name {
         "fixed" => GREY,
@@ -52,6 +57,11 @@ fn axis(title: &str) -> Axis {
     Axis::new().title(Title::with_text(title)).grid_color("#e3e7eb").zero_line_color("#c3c9cf").auto_margin(true)
 }
 
+/// An axis of names whose first is on top.
+fn downward(names: usize) -> Axis {
+    axis("").range(vec![names as f64 - 0.5, -0.5])
+}
+
 /// Stacked bars of every stage's peak, with the budget as a line.
 pub(super) fn memory(stages: &[StageForecast], budget: Bytes) -> Plot {
     let mut names: Vec<&str> = Vec::new();
@@ -60,6 +70,7 @@ pub(super) fn memory(stages: &[StageForecast], budget: Bytes) -> Plot {
             names.push(&reservation.name);
         }
     }
+    names.sort_by_key(|n| RESERVATIONS.iter().position(|r| r == n).unwrap_or(RESERVATIONS.len()));
     let mut plot = Plot::new();
     let labels: Vec<String> = stages.iter().map(|s| escape(&s.name)).collect();
     for name in names {
@@ -98,7 +109,7 @@ pub(super) fn memory(stages: &[StageForecast], budget: Bytes) -> Plot {
         layout(height, 110)
             .bar_mode(BarMode::Stack)
             .x_axis(axis("device memory at the stage's peak, GiB").range(vec![0.0, most * 1.04]))
-            .y_axis(axis("").auto_range_reversed())
+            .y_axis(downward(stages.len()))
             .legend(Legend::new().trace_order(TraceOrder::Normal))
             .shapes(vec![line]),
     );
@@ -151,7 +162,8 @@ fn spread(name: &str, color: &'static str, legend: bool) -> Spread {
         width: 0.7,
         hovertext: Vec::new(),
         hovertemplate: "%{hovertext}<extra></extra>",
-        marker: SpreadMarker { color, line: SpreadLine { color: "#ffffff", width: 0.6 } },
+        // A rim of its own colour keeps a mark visible that is narrower than a pixel.
+        marker: SpreadMarker { color, line: SpreadLine { color, width: 1.0 } },
         showlegend: legend,
     }
 }
@@ -171,6 +183,7 @@ fn time_of(seconds: f64) -> Nanos {
 
 /// The stages of the run, one after the other, with what each lane does in them.
 pub(super) fn stages(stages: &[StageForecast]) -> Plot {
+    let (unit, divisor) = time_unit(stages.iter().map(|s| s.cold).sum());
     let mut plot = Plot::new();
     let colors = [BLUE, ORANGE, GREEN, PURPLE, SKY];
     let mut start = 0.0;
@@ -178,20 +191,20 @@ pub(super) fn stages(stages: &[StageForecast]) -> Plot {
         let mut bar = spread(&stage.name, colors[i % colors.len()], true);
         let busy = stage.busy;
         let lanes =
-            [("whole", stage.cold), ("compute", busy.compute), ("h2d", busy.h2d), ("d2h", busy.d2h), ("disk", busy.disk)];
+            [("stage", stage.cold), ("compute", busy.compute), ("h2d", busy.h2d), ("d2h", busy.d2h), ("disk", busy.disk)];
         for (lane, time) in lanes {
             let share = if stage.cold == Nanos::ZERO { 0.0 } else { 100.0 * time.as_f64() / stage.cold.as_f64() };
-            let what = if lane == "whole" { String::new() } else { format!(", busy {share:.0} % of the stage") };
-            bar.push(lane, start, time.as_f64() / 1e9, format!("{}: {lane} {time}{what}", escape(&stage.name)));
+            let what = if lane == "stage" { String::new() } else { format!(", busy {share:.0} % of the stage") };
+            bar.push(lane, start, time.as_f64() / divisor, format!("{}: {lane} {time}{what}", escape(&stage.name)));
         }
-        start += stage.cold.as_f64() / 1e9;
+        start += stage.cold.as_f64() / divisor;
         plot.add_trace(Box::new(bar));
     }
     plot.set_layout(
         layout(300, 80)
             .bar_mode(BarMode::Overlay)
-            .x_axis(axis("seconds from the start; a lane's bar is as long as it is busy"))
-            .y_axis(axis("").auto_range_reversed())
+            .x_axis(axis(&format!("{unit} from the start; the bar of a lane is as long as it is busy")))
+            .y_axis(downward(5))
             .legend(Legend::new().trace_order(TraceOrder::Normal)),
     );
     plot
@@ -202,6 +215,9 @@ pub(super) fn timeline(spans: &Spans) -> Plot {
     let mut plot = Plot::new();
     for (lane, color) in [("compute", BLUE), ("h2d", ORANGE), ("d2h", GREEN), ("disk", PURPLE)] {
         let mut bar = spread(lane, color, false);
+        if lane == "compute" {
+            bar.marker.line = SpreadLine { color: "#ffffff", width: 0.6 };
+        }
         // A lane without work is shown all the same.
         bar.push(lane, spans.spans.first().map_or(0.0, |s| s.start), 0.0, String::new());
         for span in spans.spans.iter().filter(|s| s.lane == lane) {
@@ -214,14 +230,14 @@ pub(super) fn timeline(spans: &Spans) -> Plot {
         layout(270, 80)
             .bar_mode(BarMode::Overlay)
             .x_axis(axis("seconds from the start"))
-            .y_axis(axis("").auto_range_reversed()),
+            .y_axis(downward(4)),
     );
     plot
 }
 
 /// Time against memory, with the bound, the knee and the budget.
 pub(super) fn trade(curve: &Curve, budget: Bytes) -> Plot {
-    let (unit, divisor) = time_unit(curve);
+    let (unit, divisor) = time_unit(curve.points.iter().map(|p| p.cold).max().unwrap_or_default());
     let xs: Vec<f64> = curve.points.iter().map(|p| gib(p.budget)).collect();
     let line = |name: &str, color: &'static str, dash: DashType, time: &dyn Fn(usize) -> Nanos| {
         let ys: Vec<f64> = (0..curve.points.len()).map(|i| time(i).as_f64() / divisor).collect();
@@ -269,15 +285,15 @@ pub(super) fn trade(curve: &Curve, budget: Bytes) -> Plot {
         layout(400, 80)
             .x_axis(axis("device budget, GiB").range(vec![0.0, right]))
             .y_axis(axis(&format!("time of a cold run, {unit}")).range(vec![0.0, top]))
-            .legend(Legend::new().trace_order(TraceOrder::Normal))
+            .legend(Legend::new().orientation(Orientation::Horizontal).x(0.0).y(1.14))
             .shapes(vec![mark]),
     );
     plot
 }
 
 /// The unit in which the longest time is a handy number.
-fn time_unit(curve: &Curve) -> (&'static str, f64) {
-    match curve.points.iter().map(|p| p.cold.0).max().unwrap_or(0) {
+fn time_unit(longest: Nanos) -> (&'static str, f64) {
+    match longest.0 {
         n if n > 7_200_000_000_000 => ("hours", 3.6e12),
         n if n > 180_000_000_000 => ("minutes", 6e10),
         _ => ("seconds", 1e9),

@@ -106,7 +106,8 @@ fn chart(id: &str, plot: &Plot) -> String {
     let figure = plot.to_json().replace('<', "\\u003c").replace('\u{2028}', "\\u2028").replace('\u{2029}', "\\u2029");
     format!(
         "<div id=\"{id}\"></div>\n<script>{{ const figure = {figure};\nPlotly.newPlot(\"{id}\", figure.data, \
-         figure.layout, {{ responsive: true, displaylogo: false }}); }}</script>\n"
+         figure.layout, {{ responsive: true, displaylogo: false, modeBarButtonsToRemove: [\"select2d\", \"lasso2d\"] \
+         }}); }}</script>\n"
     )
 }
 

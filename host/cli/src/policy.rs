@@ -16,7 +16,6 @@ pub(crate) fn open(name: &str) -> Result<Policy, Error> {
     }
 }
 
-#[allow(clippy::disallowed_methods, reason = "the program decides where its files lie; plans do not depend on it")]
 fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
 }
