@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args as ClapArgs, Parser, Subcommand};
 use loadline::core::{Bytes, Cfg, Size};
 
+use crate::calibrate::CalibrateArgs;
 use crate::compare::CompareArgs;
 use crate::fit::FitArgs;
 use crate::lock::{DiffArgs, LockArgs};
@@ -53,6 +54,8 @@ pub(crate) enum Command {
     Diff(DiffArgs),
     /// Draw a plan as one page of HTML that needs no network
     Report(Box<ReportArgs>),
+    /// Say how far the forecasts of runs were off, and write a profile that is less so
+    Calibrate(CalibrateArgs),
     /// See it work: forecast a 14B model on a 12 GB card, then run a tiny model to a real video
     Demo(DemoArgs),
     /// List policies and their settings

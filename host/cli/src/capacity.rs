@@ -131,10 +131,7 @@ pub(crate) fn duration(text: &str) -> Result<Nanos, String> {
 }
 
 /// Runs a long search with a bar on standard error and Ctrl-C as its end.
-pub(crate) fn watched<T>(
-    what: &'static str,
-    search: impl FnOnce(&Watch<'_>) -> Result<T, Error>,
-) -> Result<T, Error> {
+pub(crate) fn watched<T>(what: &'static str, search: impl FnOnce(&Watch<'_>) -> Result<T, Error>) -> Result<T, Error> {
     let stop = stop_on_signal()?;
     // Where standard error is no terminal, nothing is drawn.
     let bar = ProgressBar::new(0);
@@ -187,7 +184,8 @@ mod tests {
 
     #[test]
     fn durations_are_read_as_people_write_them() {
-        let check = |text: &str, expected: Option<u64>| assert_eq!(duration(text).ok().map(|n| n.0), expected, "{text}");
+        let check =
+            |text: &str, expected: Option<u64>| assert_eq!(duration(text).ok().map(|n| n.0), expected, "{text}");
         check("90s", Some(90_000_000_000));
         check("10min", Some(600_000_000_000));
         check("1.5h", Some(5_400_000_000_000));

@@ -86,7 +86,9 @@ fn nothing(rows: &[Row]) -> Error {
     let least = refusals().filter_map(|no| no.min_budget).min();
     match (refusals().find(|no| !no.possible), refusals().any(|no| no.possible), least) {
         (Some(no), false, _) => Error::Request(no.reason.clone()),
-        (_, _, Some(least)) => Error::NothingFits(format!("none of {} rows fits; the least budget is {least}", rows.len())),
+        (_, _, Some(least)) => {
+            Error::NothingFits(format!("none of {} rows fits; the least budget is {least}", rows.len()))
+        }
         _ => Error::NothingFits(format!("none of {} rows fits, and no budget helps; change the request", rows.len())),
     }
 }

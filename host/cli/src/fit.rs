@@ -45,7 +45,8 @@ pub(crate) fn run(args: &FitArgs) -> Result<(), Error> {
         (None, false) => Target::LeastVram,
     };
     if target == Target::Most(Axis::Steps) && args.max_time.is_none() {
-        let message = "--max steps: steps take time and no memory; say how long a run may take, such as --max-time 10min";
+        let message =
+            "--max steps: steps take time and no memory; say how long a run may take, such as --max-time 10min";
         return Err(Error::Request(message.to_owned()));
     }
     let model = Model::open(&args.model)?;
@@ -67,6 +68,7 @@ pub(crate) fn run(args: &FitArgs) -> Result<(), Error> {
     } else {
         capacity::print(&found.to_string());
     }
-    let nothing = || Error::NothingFits(format!("nothing fits on {}; try a larger card or a smaller request", args.gpu));
+    let nothing =
+        || Error::NothingFits(format!("nothing fits on {}; try a larger card or a smaller request", args.gpu));
     if none { Err(nothing()) } else { Ok(()) }
 }

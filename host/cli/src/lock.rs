@@ -93,14 +93,8 @@ fn locked(ordered: &Ordered, model: &Model, asked: &Asked) -> Result<Lock, Error
     let machine = machine(&ordered.gpu)?;
     let policy = policy::open(&ordered.policy)?;
     let settings = policies::settings(&policy, &ordered.settings)?;
-    let planner = Planner {
-        model,
-        machine: &machine,
-        policy: &policy,
-        settings: &settings,
-        loaded: &[],
-        more_to_come: false,
-    };
+    let planner =
+        Planner { model, machine: &machine, policy: &policy, settings: &settings, loaded: &[], more_to_come: false };
     let planned = planner.plan(asked)?;
     let order =
         Order { model: &ordered.model, gpu: &ordered.gpu, policy: &ordered.policy, settings: &ordered.settings };

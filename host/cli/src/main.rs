@@ -14,6 +14,7 @@ macro_rules! note {
 }
 
 mod args;
+mod calibrate;
 mod capacity;
 mod compare;
 mod demo;
@@ -75,6 +76,7 @@ fn dispatch(command: Command) -> Result<ExitCode, Error> {
         Command::Lock(command) => lock::run(&command),
         Command::Diff(command) => lock::diff(&command),
         Command::Report(command) => report::run(&command),
+        Command::Calibrate(command) => calibrate::run(&command),
         Command::Demo(command) => demo::run(&command),
         Command::Policy(command) => show::policies(&command),
         Command::Profile(command) => return profile::run(&command),

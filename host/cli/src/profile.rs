@@ -2,6 +2,7 @@
 
 mod check;
 mod make;
+mod record;
 mod show;
 
 use std::io::Read;
@@ -12,6 +13,8 @@ use clap::{Args as ClapArgs, Subcommand};
 use loadline::core::Bytes;
 use loadline::profile::Profile;
 use loadline::{Error, profiles};
+
+use record::RecordArgs;
 
 /// The exit code of `diff` where the profiles are not the same.
 const DIFFERENT: u8 = 20;
@@ -52,6 +55,8 @@ pub(crate) enum ProfileCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Measure this machine and write its profile
+    Record(RecordArgs),
     /// Put a machine together from a profile and other parts
     Compose(Box<ComposeArgs>),
     /// Make the profile of a card from the recording of another
@@ -120,6 +125,7 @@ pub(crate) fn run(command: &ProfileCommand) -> Result<ExitCode, Error> {
         ProfileCommand::Show { profile, json } => show::show(profile, *json)?,
         ProfileCommand::Lint { profiles, json } => check::lint(profiles, *json)?,
         ProfileCommand::Diff { before, after, json } => return check::diff(before, after, *json),
+        ProfileCommand::Record(args) => record::record(args)?,
         ProfileCommand::Compose(args) => make::compose(args)?,
         ProfileCommand::Derive(args) => make::derive(args)?,
     }

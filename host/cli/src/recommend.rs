@@ -3,9 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args as ClapArgs;
-use loadline::capacity::{
-    Ask, Prices, Rank, Wish, no_card, recommend, recommendation_json, recommendation_table,
-};
+use loadline::capacity::{Ask, Prices, Rank, Wish, no_card, recommend, recommendation_json, recommendation_table};
 use loadline::core::{Bytes, Nanos};
 use loadline::{Asked, Error, Model};
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use loadline::core::Bytes;
+use loadline::core::{Bytes, Machine};
 use loadline::{Error, JobSpec, Model, Outcome, ResultSink, Session, SessionOptions, perfetto, run_json};
 
 use crate::args::RunArgs;
@@ -29,7 +29,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Error> {
         return jobs::run(file, &first, &mut session, &machine, args.request.json, &stop);
     }
     let outcome = one(&mut session, &first, &stop).inspect_err(|e| refuse(e, args.request.json))?;
-    let traced = args.trace.as_deref().map_or(Ok(()), |path| write_trace(path, &outcome));
+    let traced = args.trace.as_deref().map_or(Ok(()), |path| write_trace(path, &outcome, session.machine()));
     // The video is there, whatever became of its timeline.
     report(&outcome, &machine, args.request.json, &first.output);
     traced
@@ -58,7 +58,7 @@ pub(crate) fn refuse(error: &Error, json: bool) {
 }
 
 /// Says what was made and how the forecast did.
-pub(crate) fn report(outcome: &Outcome, machine: &loadline::core::Machine, json: bool, output: &ResultSink) {
+pub(crate) fn report(outcome: &Outcome, machine: &Machine, json: bool, output: &ResultSink) {
     if json {
         // One line, so that many jobs make a file of JSON lines.
         say!("{}", run_json(&outcome.planned, machine, &outcome.measured));
@@ -86,11 +86,13 @@ fn spec(args: &RunArgs, model: &Model) -> Result<JobSpec, Error> {
     })
 }
 
-fn write_trace(path: &Path, outcome: &Outcome) -> Result<(), Error> {
+fn write_trace(path: &Path, outcome: &Outcome, machine: &Machine) -> Result<(), Error> {
     let planned = &outcome.planned;
     let stages = &planned.forecast.stages;
     let reservations = |stage: usize| stages.get(stage).map_or_else(Vec::new, |s| s.reservations.clone());
-    let trace = perfetto::of_trace(&planned.job, &planned.plan, &outcome.trace, &reservations);
+    let mut trace = perfetto::of_trace(&planned.job, &planned.plan, &outcome.trace, &reservations);
+    let measured = &outcome.measured;
+    trace["otherData"]["run"] = loadline::run_record(planned, machine, &measured.stages, measured.resumed);
     loadline::write_whole(path, |out| out.write_all(trace.to_string().as_bytes()))
 }
 

@@ -14,8 +14,16 @@ use loadline::{Asked, KnobChoice, Model, Planner, SamplerOptions, policies, prof
 
 const MODELS: [&str; 2] = ["wan2.1-t2v-1.3b", "wan2.1-t2v-14b"];
 const GPUS: [&str; 10] = [
-    "rtx-3060-12gb", "rtx-3090", "rtx-4060-ti-16gb", "rtx-4070", "rtx-4080", "rtx-4090", "rtx-5090", "l40s",
-    "a100-80gb", "h100-80gb",
+    "rtx-3060-12gb",
+    "rtx-3090",
+    "rtx-4060-ti-16gb",
+    "rtx-4070",
+    "rtx-4080",
+    "rtx-4090",
+    "rtx-5090",
+    "l40s",
+    "a100-80gb",
+    "h100-80gb",
 ];
 
 fn main() {
@@ -40,7 +48,11 @@ fn asked(model: &Model) -> Asked {
 fn run(name: &str, swapped: &str, budgets: &[Bytes]) {
     let policy = policies::load("manual-swap").unwrap();
     let grid = Grid {
-        asks: MODELS.iter().map(|name| Model::open(name).unwrap()).map(|m| Ask { asked: asked(&m), model: m }).collect(),
+        asks: MODELS
+            .iter()
+            .map(|name| Model::open(name).unwrap())
+            .map(|m| Ask { asked: asked(&m), model: m })
+            .collect(),
         machines: GPUS.iter().map(|name| profiles::find(name).unwrap().to_machine().unwrap()).collect(),
         contenders: contenders(&[policy], &[("blocks_to_swap".to_owned(), swapped.to_owned())]).unwrap(),
         budgets: budgets.to_vec(),

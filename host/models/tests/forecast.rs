@@ -341,7 +341,7 @@ fn impossible_requests_name_what_is_possible() {
         assert!(error.contains(expected), "{name}: {error}");
     };
     check("cogvideox-5b", &|r| r.size.width = 832, "--size 720x480");
-    check("cogvideox-5b", &|r| r.frames = 50, "--frames 49 and --frames 49");
+    check("cogvideox-5b", &|r| r.frames = 50, "the nearest is --frames 49");
     check("cogvideox-2b", &|r| r.frames = 13, "--frames 9 and --frames 17");
     check("cogvideox1.5-5b", &|r| r.frames = 88, "--frames 81 and --frames 97");
     check("cogvideox1.5-5b", &|r| r.size.height = 770, "--size 1360x768");

@@ -214,11 +214,17 @@ fn stage<'a>(stage: &'a Stage, clock: &mut Clock<'a>) -> Result<wit::Stage, Miss
 
 /// The time of each position, averaged over the passes as often as each runs.
 fn compute<'a>(stage: &'a Stage, clock: &mut Clock<'a>) -> Result<Vec<u64>, MissingRate> {
-    let mut sums = vec![0u128; stage.tasks_per_pass()];
+    // A sequence names the same few passes again and again.
+    let mut counts = vec![0u128; stage.passes.len()];
     for (pass, times) in &stage.sequence {
-        let tasks = stage.passes.get(*pass as usize).map_or(&[][..], |p| &p.tasks);
-        for (sum, task) in sums.iter_mut().zip(tasks) {
-            *sum += u128::from(clock.time(stage.kind, task)?.0) * u128::from(*times);
+        if let Some(count) = counts.get_mut(*pass as usize) {
+            *count += u128::from(*times);
+        }
+    }
+    let mut sums = vec![0u128; stage.tasks_per_pass()];
+    for (pass, times) in stage.passes.iter().zip(counts).filter(|(_, times)| *times > 0) {
+        for (sum, task) in sums.iter_mut().zip(&pass.tasks) {
+            *sum += u128::from(clock.time(stage.kind, task)?.0) * times;
         }
     }
     let passes = u128::from(stage.pass_count().max(1));

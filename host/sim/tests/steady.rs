@@ -65,6 +65,8 @@ fn going_over_periods_changes_no_figure() {
             let (full, tasks) = told(&case, warm, true, false);
             let (leaping, simulated) = told(&case, warm, false, false);
             assert_eq!(leaping, full, "seed {seed}, warm {warm}");
+            let stages = || leaping.traces.iter().flat_map(|t| &t.stages);
+            assert!(stages().all(|s| s.waits.iter().copied().sum::<Nanos>() == s.stall), "seed {seed}, warm {warm}");
             assert_eq!(told(&case, warm, false, true).0, full, "seed {seed}, warm {warm}, recorded");
             (heard, all) = (heard + simulated, all + tasks);
         }

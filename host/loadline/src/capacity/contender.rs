@@ -72,9 +72,9 @@ fn nobody_has(policies: &[Policy], key: &str) -> Error {
         _ => None,
     };
     let names = || policies.iter().map(|p| p.id().name.as_str()).collect::<Vec<_>>().join(", ");
-    Error::Settings(message.unwrap_or_else(|| {
-        format!("--set {key}: none of {} has it; see `loadline policy show NAME`", names())
-    }))
+    Error::Settings(
+        message.unwrap_or_else(|| format!("--set {key}: none of {} has it; see `loadline policy show NAME`", names())),
+    )
 }
 
 fn check_count(count: usize) -> Result<(), Error> {

@@ -26,7 +26,9 @@ pub enum LockError {
         detail: String,
     },
     /// It was made by another version.
-    #[error("{name}: schema '{schema}' is not one that this version reads ({SCHEMA}): use a newer loadline, or make it again")]
+    #[error(
+        "{name}: schema '{schema}' is not one that this version reads ({SCHEMA}): use a newer loadline, or make it again"
+    )]
     Version {
         /// The file.
         name: String,

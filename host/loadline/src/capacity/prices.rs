@@ -78,7 +78,10 @@ mod tests {
         let text = "currency = 'EUR'\nhours_of_use = 1000\n[gpu.a]\nper_hour = 2\n[gpu.b]\npurchase = 500";
         let prices = Prices::parse(text, "p").unwrap();
         let hour = Nanos(3_600_000_000_000);
-        assert_eq!([prices.cost("a", hour), prices.cost("b", hour), prices.cost("c", hour)], [Some(2.0), Some(0.5), None]);
+        assert_eq!(
+            [prices.cost("a", hour), prices.cost("b", hour), prices.cost("c", hour)],
+            [Some(2.0), Some(0.5), None]
+        );
     }
 
     #[test]

@@ -6,8 +6,8 @@ use std::str::FromStr;
 use loadline_core::{Binding, Bytes, Machine, Nanos, PolicyId, Provenance, Request, Reservation};
 use serde_json::{Value, json};
 
-use super::table::{Align, Table};
 use super::Contender;
+use super::table::{Align, Table};
 use crate::{Asked, Certificate, Planned, gap};
 
 /// How long several jobs take in one process: the first with weights on disk, the others with what the plan keeps.
@@ -325,7 +325,13 @@ fn figure_cells(f: &Figures) -> Vec<String> {
 
 /// Jobs in an hour with three digits.
 pub(super) fn per_hour(value: f64) -> String {
-    let digits = if value >= 100.0 { 0 } else if value >= 10.0 { 1 } else { 2 };
+    let digits = if value >= 100.0 {
+        0
+    } else if value >= 10.0 {
+        1
+    } else {
+        2
+    };
     format!("{value:.digits$}")
 }
 
@@ -333,10 +339,39 @@ pub(super) fn per_hour(value: f64) -> String {
 #[must_use]
 pub fn rows_csv(rows: &[Row]) -> Table {
     let names = [
-        "model", "size", "frames", "steps", "guidance", "gpu", "provenance", "policy", "policy_hash", "settings",
-        "budget_bytes", "fits", "peak_bytes", "peak_stage", "host_peak_bytes", "cold_ns", "warm_ns", "p10_ns",
-        "p90_ns", "stall_ns", "bound_ns", "gap", "binding", "resident_blocks", "streamed_blocks", "tiled_to_fit",
-        "jobs", "jobs_ns", "jobs_per_hour", "min_budget_bytes", "stage", "tensor", "reason",
+        "model",
+        "size",
+        "frames",
+        "steps",
+        "guidance",
+        "gpu",
+        "provenance",
+        "policy",
+        "policy_hash",
+        "settings",
+        "budget_bytes",
+        "fits",
+        "peak_bytes",
+        "peak_stage",
+        "host_peak_bytes",
+        "cold_ns",
+        "warm_ns",
+        "p10_ns",
+        "p90_ns",
+        "stall_ns",
+        "bound_ns",
+        "gap",
+        "binding",
+        "resident_blocks",
+        "streamed_blocks",
+        "tiled_to_fit",
+        "jobs",
+        "jobs_ns",
+        "jobs_per_hour",
+        "min_budget_bytes",
+        "stage",
+        "tensor",
+        "reason",
     ];
     let mut table = Table::new(&names.map(|name| (name, Align::Left)));
     for row in rows {

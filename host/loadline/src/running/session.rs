@@ -169,7 +169,7 @@ impl Session {
     ///
     /// # Errors
     /// If the model has no weights or its math does not run, or the tokenizer is damaged.
-    pub fn new(options: SessionOptions) -> Result<Self, Error> {
+    pub fn new(mut options: SessionOptions) -> Result<Self, Error> {
         let Some(folder) = options.model.folder.clone() else {
             return Err(Error::Request(format!(
                 "'{}' is a catalog entry without weights: `loadline plan` forecasts it, `loadline run` takes a diffusers folder",
@@ -184,7 +184,16 @@ impl Session {
         let granule = options.machine.device.granularity;
         let stack = Audited::new(Metered::new(Budgeted::new(device, Bytes::ZERO, granule)));
         let engine = Engine::new(stack, options.record);
+        if files_are_cached(&folder) {
+            options.machine = options.machine.with_cached_files();
+        }
         Ok(Self { options, folder, tokenizer, engine, sources_for: None, weights: None })
+    }
+
+    /// The machine that plans are made for: as it was given, or with the model's files in the page cache.
+    #[must_use]
+    pub fn machine(&self) -> &Machine {
+        &self.options.machine
     }
 
     /// Plans a job without running it.
@@ -459,6 +468,15 @@ fn given_latents(path: &Path, name: Option<&str>, shape: &[usize]) -> Result<Ten
         "--latents {file}: the tensor has shape {given:?}, this request needs {shape:?}; change --size or --frames"
     );
     Err(Error::Request(text))
+}
+
+/// So much of the files must be in the page cache for a forecast to count on it.
+const CACHED: f64 = 0.9;
+
+/// Whether loading will read memory and not the disk. Where the system does not say, the disk is assumed.
+fn files_are_cached(folder: &Folder) -> bool {
+    let files: Vec<PathBuf> = folder.components.iter().flat_map(|c| c.weights.files.iter().cloned()).collect();
+    loadline_device::cached_share(&files).ok().flatten().is_some_and(|share| share >= CACHED)
 }
 
 fn start_failed(error: &DeviceError) -> Error {

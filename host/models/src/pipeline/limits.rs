@@ -221,6 +221,7 @@ pub(crate) fn check_tile(knobs: &Knobs, size: Size, step: u32) -> Result<(), Req
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     fn size(width: u32, height: u32) -> Size {

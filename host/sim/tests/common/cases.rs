@@ -16,7 +16,9 @@ pub struct Case {
 pub fn case(seed: u64, contention: Contention) -> Case {
     let mut r = Random(seed);
     let (mut job, mut plan) = (job(&[], 1), rolling(&job(&[(1, 1)], 1), &[true], 1, Tier::Host));
-    (job.stages.clear(), plan.stages.clear(), plan.homes.clear());
+    job.stages.clear();
+    plan.stages.clear();
+    plan.homes.clear();
     let mut blocks = Vec::new();
     for index in 0..r.within(1..4) {
         if blocks.is_empty() || r.within(0..3) > 0 {

@@ -182,7 +182,8 @@ impl Fit {
             said.push(format!("every value {side} {scanned} was planned and does not fit"));
         }
         if let Some(impossible) = &proof.impossible_from {
-            let impossible = if from == "below" { format!("at {impossible} and below") } else { format!("from {impossible}") };
+            let impossible =
+                if from == "below" { format!("at {impossible} and below") } else { format!("from {impossible}") };
             said.push(format!("{impossible} no policy can do it"));
         }
         if !proof.complete {

@@ -22,9 +22,8 @@ const GREY: &str = "#9aa0a6";
 const INK: &str = "#1f2933";
 
 /// Reservations in the order of every table.
-const RESERVATIONS: [&str; 9] = [
-    "fixed", "residents", "slots", "kept", "activations", "workspace", "embeddings", "latents", "feature-cache",
-];
+const RESERVATIONS: [&str; 9] =
+    ["fixed", "residents", "slots", "kept", "activations", "workspace", "embeddings", "latents", "feature-cache"];
 
 fn reservation_color(name: &str) -> &'static str {
     match name {
@@ -190,8 +189,13 @@ pub(super) fn stages(stages: &[StageForecast]) -> Plot {
     for (i, stage) in stages.iter().enumerate() {
         let mut bar = spread(&stage.name, colors[i % colors.len()], true);
         let busy = stage.busy;
-        let lanes =
-            [("stage", stage.cold), ("compute", busy.compute), ("h2d", busy.h2d), ("d2h", busy.d2h), ("disk", busy.disk)];
+        let lanes = [
+            ("stage", stage.cold),
+            ("compute", busy.compute),
+            ("h2d", busy.h2d),
+            ("d2h", busy.d2h),
+            ("disk", busy.disk),
+        ];
         for (lane, time) in lanes {
             let share = if stage.cold == Nanos::ZERO { 0.0 } else { 100.0 * time.as_f64() / stage.cold.as_f64() };
             let what = if lane == "stage" { String::new() } else { format!(", busy {share:.0} % of the stage") };
@@ -227,10 +231,7 @@ pub(super) fn timeline(spans: &Spans) -> Plot {
         plot.add_trace(Box::new(bar));
     }
     plot.set_layout(
-        layout(270, 80)
-            .bar_mode(BarMode::Overlay)
-            .x_axis(axis("seconds from the start"))
-            .y_axis(downward(4)),
+        layout(270, 80).bar_mode(BarMode::Overlay).x_axis(axis("seconds from the start")).y_axis(downward(4)),
     );
     plot
 }

@@ -68,13 +68,20 @@ pub(super) fn document(
     );
     let mut body = format!("<h1>{}</h1>\n<p class=\"quiet\">{}</p>\n", escape(&title), escape(&what));
     body.push_str(&tiles(planned));
-    let of = if spans.passes < spans.of { format!("the first {} of {}", spans.passes, spans.of) } else { "all".to_owned() };
+    let of =
+        if spans.passes < spans.of { format!("the first {} of {}", spans.passes, spans.of) } else { "all".to_owned() };
     let sections = [
-        ("Memory", "Every stage at its peak, by reservation. The dashed line is the budget.".to_owned(),
-         charts::memory(stages, planned.budget.device)),
+        (
+            "Memory",
+            "Every stage at its peak, by reservation. The dashed line is the budget.".to_owned(),
+            charts::memory(stages, planned.budget.device),
+        ),
         ("Stages", "A cold run from its start, and how long each lane is busy.".to_owned(), charts::stages(stages)),
-        ("Timeline", format!("Stage '{}', {of} passes. Point at a mark for its name; drag to enlarge.", spans.stage),
-         charts::timeline(spans)),
+        (
+            "Timeline",
+            format!("Stage '{}', {of} passes. Point at a mark for its name; drag to enlarge.", spans.stage),
+            charts::timeline(spans),
+        ),
         ("Time against memory", trade_words(curve), charts::trade(curve, planned.budget.device)),
     ];
     for (n, (heading, words, plot)) in sections.into_iter().enumerate() {
@@ -155,7 +162,14 @@ fn policies(rows: &[Row], chosen: &Contender) -> String {
                 text,
                 "<tr{class}><td>{name}</td><td>{}</td><td>{}</td><td>{}</td><td>{} and {}</td><td>{}</td><td>{}</td>\
                  <td>{:.1} %</td></tr>",
-                f.peak, f.host_peak, f.cold, f.p10, f.p90, f.warm, f.stall, 100.0 * f.gap()
+                f.peak,
+                f.host_peak,
+                f.cold,
+                f.p10,
+                f.p90,
+                f.warm,
+                f.stall,
+                100.0 * f.gap()
             ),
             Err(no) => writeln!(
                 text,

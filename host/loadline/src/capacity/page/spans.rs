@@ -44,7 +44,12 @@ pub(super) fn spans(planned: &Planned, machine: &Machine) -> Result<Spans, Error
     let until = end_of_passes(events, from, whole);
     let inside = |s: &Span| s.start + s.length > from && s.start < until && s.start < whole;
     let spans: Vec<Span> = events.iter().filter_map(span).filter(inside).take(MARKS_MOST).collect();
-    Ok(Spans { stage: stages[longest].name.clone(), passes: PASSES.min(stage.pass_count()), of: stage.pass_count(), spans })
+    Ok(Spans {
+        stage: stages[longest].name.clone(),
+        passes: PASSES.min(stage.pass_count()),
+        of: stage.pass_count(),
+        spans,
+    })
 }
 
 /// When the last of the drawn passes ends.

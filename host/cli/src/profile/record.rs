@@ -28,7 +28,7 @@ pub(crate) struct RecordArgs {
 }
 
 /// Records this machine and writes the profile.
-pub(crate) fn record(args: &RecordArgs) -> Result<(), Error> {
+pub(super) fn record(args: &RecordArgs) -> Result<(), Error> {
     loadline::check_writable("-o", &args.output)?;
     let mut system = sysinfo::System::new().map_err(|e| Error::Profile(format!("the size of RAM is unknown: {e}")))?;
     system.refresh_memory();
@@ -53,7 +53,7 @@ pub(crate) fn record(args: &RecordArgs) -> Result<(), Error> {
     })?;
     bar.finish_and_clear();
     let text = profile.to_json().map_err(|e| Error::Profile(e.to_string()))?;
-    loadline::write_whole(&args.output, &mut |out| out.write_all(text.as_bytes()))?;
+    loadline::write_whole(&args.output, |out| out.write_all(text.as_bytes()))?;
     let file = args.output.display();
     say!("{file}: {} ({})", profile.title, profile.hash());
     say!("plan with it: loadline plan wan2.1-t2v-1.3b --gpu {file} --size 256x256 --frames 9");

@@ -1,0 +1,121 @@
+//! `loadline calibrate`.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args as ClapArgs;
+use loadline::core::ContentHash;
+use loadline::{Error, StageSample, TraceFile, calibrated, errors, levels, profiles};
+
+use crate::model::print_json;
+
+/// `loadline calibrate`.
+#[derive(ClapArgs)]
+pub(crate) struct CalibrateArgs {
+    /// Traces that `loadline run --trace` wrote, or folders of them
+    #[arg(required = true)]
+    pub traces: Vec<PathBuf>,
+    /// The profile that the runs were forecast with: a name or a file
+    #[arg(long, value_name = "PROFILE", default_value = "cpu")]
+    pub profile: String,
+    /// Where the calibrated profile goes; without it nothing is written
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Prints how far forecasts were off, and writes a profile that is less so.
+pub(crate) fn run(args: &CalibrateArgs) -> Result<(), Error> {
+    let bad = |e: &dyn std::fmt::Display| Error::Profile(e.to_string());
+    let profile = profiles::find_or_open(&args.profile, |path| std::fs::File::open(path)).map_err(|e| bad(&e))?;
+    let traces: Vec<TraceFile> =
+        files(&args.traces)?.iter().map(|path| TraceFile::read(path)).collect::<Result<_, _>>()?;
+    let samples = matching(&traces, &profile.hash(), &args.profile)?;
+    let table = errors(&samples);
+    let levels = levels(&samples, &format!("{} runs, by loadline calibrate", traces.len()));
+    if args.json {
+        print_json(&serde_json::json!({ "schema": "loadline-calibration/1", "stages": table, "levels": levels }));
+    } else {
+        say!(
+            "{:<14} {:<5} {:>5} {:>9} {:>9} {:>9} {:>9} {:>8} {:>7}",
+            "stage",
+            "type",
+            "runs",
+            "median",
+            "p10",
+            "p90",
+            "worst",
+            "covered",
+            "width"
+        );
+        for e in &table {
+            let percent = |share: f64| format!("{:+.1} %", 100.0 * share);
+            let (kind, dtype) = (serde_json::json!(e.stage), e.dtype.name());
+            say!(
+                "{:<14} {dtype:<5} {:>5} {:>9} {:>9} {:>9} {:>9} {:>6.0} % {:>5.0} %",
+                kind.as_str().unwrap_or_default(),
+                e.runs,
+                percent(e.median),
+                percent(e.p10),
+                percent(e.p90),
+                percent(e.worst),
+                100.0 * e.covered,
+                100.0 * e.width
+            );
+        }
+        say!("errors are the forecast against what was measured: +5 % is a forecast too long");
+    }
+    let Some(output) = &args.output else {
+        if !args.json {
+            say!("nothing was changed; to write a calibrated profile add -o FILE");
+        }
+        return Ok(());
+    };
+    if levels.is_empty() {
+        let least = loadline::RUNS_LEAST;
+        return Err(Error::Request(format!("too few runs: a level needs {least} of a kind; save more with --trace")));
+    }
+    let text = calibrated(profile, levels).to_json().map_err(|e| bad(&e))?;
+    loadline::write_whole(output, |out| out.write_all(text.as_bytes()))?;
+    if !args.json {
+        say!("wrote {}; use it with --gpu {}", output.display(), output.display());
+    }
+    Ok(())
+}
+
+/// The files given, and those in the folders given, sorted.
+fn files(given: &[PathBuf]) -> Result<Vec<PathBuf>, Error> {
+    let mut files = Vec::new();
+    for path in given {
+        if !path.is_dir() {
+            files.push(path.clone());
+            continue;
+        }
+        let unreadable = |e: std::io::Error| Error::Profile(format!("folder '{}': {e}", path.display()));
+        let entries = std::fs::read_dir(path).map_err(unreadable)?;
+        for entry in entries {
+            files.push(entry.map_err(unreadable)?.path());
+        }
+    }
+    files.retain(|path| path.extension().is_some_and(|e| e == "json") || given.contains(path));
+    files.sort();
+    if files.is_empty() {
+        let text = "there is no trace: write some with `loadline run ... --trace FILE.json`";
+        return Err(Error::Profile(text.to_owned()));
+    }
+    Ok(files)
+}
+
+/// The samples of traces, all of which must belong to the profile: levels of another would be wrong for it.
+fn matching(traces: &[TraceFile], profile: &ContentHash, name: &str) -> Result<Vec<StageSample>, Error> {
+    if let Some(other) = traces.iter().find(|trace| trace.profile != *profile) {
+        let file: &Path = &other.path;
+        return Err(Error::Profile(format!(
+            "trace '{}' was forecast with profile {}, not with '{name}' ({profile}): name that profile with --profile",
+            file.display(),
+            other.profile
+        )));
+    }
+    Ok(traces.iter().flat_map(|trace| trace.samples.clone()).collect())
+}
