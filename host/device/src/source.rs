@@ -115,25 +115,30 @@ impl WeightFiles {
 
 /// Converts elements; the buffers hold the same number of them.
 pub(crate) fn convert(raw: &[u8], from: DType, out: &mut [u8], to: DType) {
-    let sizes = (from.element_bytes() as usize, to.element_bytes() as usize);
-    for (source, target) in raw.chunks_exact(sizes.0).zip(out.chunks_exact_mut(sizes.1)) {
-        let value = widen(source, from);
-        match to {
-            DType::F32 => target.copy_from_slice(&value.to_le_bytes()),
-            DType::F16 => target.copy_from_slice(&f16::from_f32(value).to_le_bytes()),
-            DType::Bf16 => target.copy_from_slice(&bf16::from_f32(value).to_le_bytes()),
-            _ => target.fill(0),
-        }
+    match from {
+        DType::F32 => narrow(raw, f32::from_le_bytes, out, to),
+        DType::F16 => narrow(raw, |bytes| f16::from_le_bytes(bytes).to_f32(), out, to),
+        DType::Bf16 => narrow(raw, |bytes| bf16::from_le_bytes(bytes).to_f32(), out, to),
+        // No other type passes `spec`, which names the ones that can be run.
+        _ => out.fill(0),
     }
 }
 
-fn widen(bytes: &[u8], from: DType) -> f32 {
-    match (from, bytes) {
-        (DType::F32, [a, b, c, d]) => f32::from_le_bytes([*a, *b, *c, *d]),
-        (DType::F16, [a, b]) => f16::from_le_bytes([*a, *b]).to_f32(),
-        (DType::Bf16, [a, b]) => bf16::from_le_bytes([*a, *b]).to_f32(),
-        // No other type passes `spec`, which names the ones that can be run.
-        _ => f32::NAN,
+fn narrow<const N: usize>(raw: &[u8], widen: impl Fn([u8; N]) -> f32, out: &mut [u8], to: DType) {
+    match to {
+        DType::F32 => each(raw, out, |bytes| widen(bytes).to_le_bytes()),
+        DType::F16 => each(raw, out, |bytes| f16::from_f32(widen(bytes)).to_le_bytes()),
+        DType::Bf16 => each(raw, out, |bytes| bf16::from_f32(widen(bytes)).to_le_bytes()),
+        _ => out.fill(0),
+    }
+}
+
+/// A loop of its own for each pair of types, so that the compiler makes vectors of it.
+fn each<const N: usize, const M: usize>(raw: &[u8], out: &mut [u8], convert: impl Fn([u8; N]) -> [u8; M]) {
+    let (sources, _) = raw.as_chunks::<N>();
+    let (targets, _) = out.as_chunks_mut::<M>();
+    for (target, source) in targets.iter_mut().zip(sources) {
+        *target = convert(*source);
     }
 }
 

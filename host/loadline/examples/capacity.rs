@@ -13,24 +13,14 @@ use loadline::core::Bytes;
 use loadline::{Asked, KnobChoice, Model, Planner, SamplerOptions, policies, profiles};
 
 const MODELS: [&str; 2] = ["wan2.1-t2v-1.3b", "wan2.1-t2v-14b"];
-const GPUS: [&str; 10] = [
-    "rtx-3060-12gb",
-    "rtx-3090",
-    "rtx-4060-ti-16gb",
-    "rtx-4070",
-    "rtx-4080",
-    "rtx-4090",
-    "rtx-5090",
-    "l40s",
-    "a100-80gb",
-    "h100-80gb",
-];
+const GPUS: [&str; 10] =
+    ["rtx-3090", "rtx-4090", "rtx-5090", "l4", "a10", "l40s", "a100-40gb", "a100-80gb", "h100-80gb", "h200"];
 
 fn main() {
-    let budgets: Vec<Bytes> = (0..13).map(|n| Bytes::mib(6144 + 512 * n)).collect();
-    run("budgets that mostly fit", "2..40", &budgets);
-    let large: Vec<Bytes> = (1..14).map(Bytes::gib).collect();
-    run("budgets from 1 to 13 GiB, some refused", "2..40", &large);
+    let budgets: Vec<Bytes> = (0..13).map(|n| Bytes::mib(18 * 1024 + 512 * n)).collect();
+    run("budgets that fit", "20..58", &budgets);
+    let low: Vec<Bytes> = (4..17).map(Bytes::gib).collect();
+    run("budgets from 4 to 16 GiB, many of them refused", "2..40", &low);
     one();
 }
 

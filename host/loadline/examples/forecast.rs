@@ -16,7 +16,6 @@ use loadline_sim::{Interval, SimDevice};
 
 fn main() {
     let machine = profiles::find("rtx-3060-12gb").unwrap().to_machine().unwrap();
-    let cpu = profiles::find("cpu").unwrap().to_machine().unwrap();
     println!("RTX 3060 12GB, manual-swap, microseconds, best of 300");
     for (name, swapped) in [("wan2.1-t2v-14b", "36"), ("wan2.1-t2v-1.3b", "20")] {
         let model = Model::open(name).unwrap();
@@ -34,7 +33,6 @@ fn main() {
             "    forecast of a job that is timed    {:>8.1}",
             best(|| forecast_timed(&job, &plan, &machine, &times))
         );
-        println!("    times of the job on recorded 'cpu' {:>8.1}", best(|| Interval::new(&job, &cpu)));
         let (full, leaping) = (best(|| run(true)), best(|| run(false)));
         println!("    one run, every pass simulated      {full:>8.1}");
         println!("    one run, periods gone over         {leaping:>8.1}   ratio {:.3}", leaping / full);

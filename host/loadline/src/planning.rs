@@ -10,6 +10,7 @@ mod refusal;
 mod shelf;
 
 pub use certificate::Certificate;
+pub(crate) use forecasting::following;
 pub use forecasting::{forecast, forecast_timed};
 pub(crate) use planner::Attempt;
 pub use planner::{Asked, KnobChoice, Planned, Planner};

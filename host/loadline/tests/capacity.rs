@@ -95,10 +95,28 @@ fn rows_sort_with_refusals_last_and_have_one_form_each() {
     assert!(fitting.is_sorted() && peaks[fitting.len()..].iter().all(Option::is_none) && !fitting.is_empty());
     for f in rows.iter().filter_map(|r| r.figures()) {
         let throughput = f.throughput.unwrap();
-        assert_eq!((throughput.jobs, throughput.time), (3, f.cold + f.warm * 2));
+        // What a plan keeps on the device is not loaded again.
+        assert!(throughput.jobs == 3 && throughput.time <= f.cold + f.warm * 2, "{f:?}");
     }
     assert_eq!(rows_csv(&rows).csv().lines().count(), rows.len() + 1);
     assert_eq!(rows_json(&rows)["rows"].as_array().unwrap().len(), rows.len());
+}
+
+#[test]
+fn jobs_that_follow_use_what_is_kept() {
+    let check = |name: &str, given: &[(&str, &str)], keeps: bool| {
+        let model = Model::open(MODEL).unwrap();
+        let (machines, contenders) = (vec![machine("rtx-4090")], contender(name, given));
+        let asks = vec![Ask { asked: asked(&model, Some(Bytes::gib(20))), model }];
+        let grid = Grid { asks, machines, contenders, budgets: vec![Bytes::gib(20)] };
+        let rows = watched(|watch| compare(&grid, 11, watch)).unwrap();
+        let f = rows[0].figures().unwrap();
+        let following = (f.throughput.unwrap().time - f.cold).0 / 10;
+        assert_eq!(following < f.warm.0, keeps, "{name} {f:?}");
+        assert!(keeps || following == f.warm.0, "{name} {following} {f:?}");
+    };
+    check("lazy-load", &[("share", "true")], true);
+    check("lazy-load", &[("share", "false")], false);
 }
 
 #[test]

@@ -17,14 +17,16 @@ use loadline::{Asked, KnobChoice, Model, SamplerOptions, policies, profiles};
 const HEAD: &str = "\
 # Requirements, computed
 
-Guides for video models claim what they need: so many GB for this model, that card for the other. Here are such claims beside forecasts of the same
-requests. The figures are made by `loadline` from the models' shapes and the cards' profiles, and a test compares this page with
-what it makes today; nothing is rounded in anybody's favour. *A common claim* is what users are told elsewhere, in GB.
+Guides for video models claim what they need: so many GB for this model, that card for the other. Here are such claims
+beside forecasts of the same requests. The figures are made by `loadline` from the models' shapes and the cards'
+profiles, and a test compares this page with what it makes today. *A common claim* is what users are told elsewhere.
 
-Where a figure and a claim differ, mostly one of three things is behind it: the claim counts weights and leaves out activations, context and decoder; it holds for another
-size, length or type than it says; or it was measured with one tool's layout, and a plan that streams blocks needs less. Memory is bf16 with the f32 exceptions that the
-published configs ask for. Times rest on data sheets with assumed utilisation: the interval of each is about a quarter either way and more on old cards.
-`loadline recommend`, `fit` and `compare` make such tables for other requests: [capacity](capacity.md).
+Where a figure and a claim differ, mostly one of three things is behind it: the claim counts weights and leaves out
+activations, context and decoder; it holds for another size, length or type than it says; or it was measured with one
+tool's layout, and a plan that streams blocks needs less. Memory is bf16 with the f32 exceptions that the published
+configs ask for. Times rest on data sheets with assumed utilisation: the interval of each is about a quarter either way,
+and wider on old cards. `loadline recommend`, `fit` and `compare` make such tables for other requests:
+[capacity](capacity.md).
 ";
 
 fn machine(name: &str) -> Machine {
@@ -114,8 +116,9 @@ fn memory() -> String {
         table.push(vec![heading(&pair[0]), peak(&pair[0]), peak(&pair[1]), least.0, least.1, claim.to_owned()]);
     }
     format!(
-        "\n## Memory of published models\n\nA request as published, on an RTX 4090 whose memory had no end. *Least* is the smallest budget with which any \
-         built-in policy makes a plan; \"in tiles\" if the VAE must be tiled for it.\n\n{}",
+        "\n## Memory of published models\n\nA request as published, on an RTX 4090 whose memory had no end. *Least* is \
+         the smallest budget\nwith which `auto-tune` or `lazy-load` makes a plan; \"in tiles\" if the VAE must be \
+         tiled for it.\n\n{}",
         table.markdown()
     )
 }
@@ -165,7 +168,8 @@ fn cards() -> String {
         table.push(std::iter::once(name.to_owned()).chain(cells).chain([claim.to_owned()]).collect());
     }
     format!(
-        "\n## Cards\n\nThe time of one video as published, cold, with `auto-tune` and the whole card; \"no\" with the least budget that would do.\n\n{}",
+        "\n## Cards\n\nThe time of one video as published, cold, with `auto-tune` and the whole card; \"no\" with the \
+         least budget\nthat would do.\n\n{}",
         table.markdown()
     )
 }
@@ -197,8 +201,8 @@ fn frames() -> String {
         table.push(std::iter::once(format!("{budget} GiB")).chain(cells).chain([claim.to_owned()]).collect());
     }
     format!(
-        "\n## Frames\n\nThe most frames of the usual size within a budget on an RTX 4090, as `fit --max frames` finds them; the next value does not fit. A common claim \
-         goes by free memory alone, whatever the model.\n\n{}",
+        "\n## Frames\n\nThe most frames of the usual size within a budget on an RTX 4090, as `fit --max frames` finds \
+         them; the next\nvalue does not fit. The claim goes by free memory alone, whatever the model.\n\n{}",
         table.markdown()
     )
 }
@@ -240,8 +244,9 @@ fn techniques() -> String {
         "\"slowest but works\"".into(),
     ]);
     format!(
-        "\n## What offloading costs\n\nAgainst all components loaded at once, in the second run of a process, on an RTX 4090 whose memory had no end. Streaming hides behind \
-         computing where a block computes longer than it travels, which it does at video sizes.\n\n{}",
+        "\n## What offloading costs\n\nAgainst all components loaded at once, in the second run of a process, on \
+         an RTX 4090 whose memory had no end.\nStreaming hides behind computing where a block computes longer than it \
+         travels, as in all of these.\n\n{}",
         table.markdown()
     )
 }

@@ -9,6 +9,16 @@ use serde_json::Value;
 use crate::figures::Entry;
 use crate::schema::Profile;
 
+/// What of a file is neither in [`Profile::figures`] nor a text.
+const REST: [&str; 6] = [
+    "/device/unified",
+    "/device/recorded",
+    "/device/measurements",
+    "/link/measurements",
+    "/host/measurements",
+    "/disk/measurements",
+];
+
 /// A figure or a text that is not the same.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Change {
@@ -53,8 +63,10 @@ impl Profile {
             relative: None,
         }));
         changes.extend(texts(self, other));
+        changes.extend(rest(self, other, &REST));
         if changes.is_empty() && self.hash() != other.hash() {
-            changes.extend(rest(self, other));
+            // Only an order is different, as of operations.
+            changes.extend(rest(self, other, &[""]));
         }
         changes
     }
@@ -120,11 +132,16 @@ fn texts(before: &Profile, after: &Profile) -> Vec<Change> {
         .collect()
 }
 
-/// Fields of the file that differ and are no figures, such as tables of a recording.
-fn rest(before: &Profile, after: &Profile) -> Vec<Change> {
+/// Fields of the file that differ and are neither figures nor texts, such as tables of a recording.
+fn rest(before: &Profile, after: &Profile, pointers: &[&str]) -> Vec<Change> {
     let value = |profile| serde_json::to_value(profile).unwrap_or(Value::Null);
+    let (before, after) = (value(before), value(after));
     let mut fields = BTreeSet::new();
-    walk("", &value(before), &value(after), &mut fields);
+    for pointer in pointers {
+        let path = pointer.trim_start_matches('/').replace('/', ".");
+        let at = |value: &Value| value.pointer(pointer).cloned().unwrap_or(Value::Null);
+        walk(&path, &at(&before), &at(&after), &mut fields);
+    }
     fields.into_iter().map(|field| Change { field, before: None, after: None, relative: None }).collect()
 }
 

@@ -49,6 +49,59 @@ fn the_same_profile_has_no_changes_and_another_part_has_its_own() {
     assert_eq!(fields, ["link.pcie", "link.h2d_pinned", "link.h2d_pageable", "link.d2h", "link.name"]);
 }
 
+#[test]
+fn tables_of_a_recording_are_compared_too() {
+    let with = |time: u64, cause: u64| {
+        let mut other = value();
+        other["device"]["launch_ns"]["value"] = json!(cause);
+        other["device"]["recorded"] = json!({"sites": [{"op": "linear", "dtype": "f32", "weight": "f32",
+            "provenance": "measured", "source": "a clock", "rows": [format!("64x64x64 {time} {time} {time}")]}]});
+        Profile::parse(&other.to_string(), "other").unwrap()
+    };
+    let said = |a: &Profile, b: &Profile| a.diff(b).iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(said(&with(900, 5000), &with(1000, 5000)), ["device.recorded.sites: different"]);
+    let both = ["device.launch_ns: 5 us -> 6 us (+20.0 %)", "device.recorded.sites: different"];
+    assert_eq!(said(&with(900, 5000), &with(1000, 6000)), both);
+    assert_eq!(said(&card(), &with(900, 5000)), ["device.recorded: different"]);
+}
+
+/// Every field of a profile, one at a time: none can change the hash without being said.
+#[test]
+fn no_change_of_the_hash_goes_unsaid() {
+    let profile = value();
+    let mut paths = Vec::new();
+    leaves(&profile, String::new(), &mut paths);
+    let mut changed = 0;
+    for path in paths {
+        let mut other = profile.clone();
+        let leaf = other.pointer_mut(&path).unwrap();
+        *leaf = match leaf.clone() {
+            Value::Number(number) if number.is_u64() => json!(number.as_u64().unwrap() / 2),
+            Value::Number(number) => json!(number.as_f64().unwrap() * 0.99),
+            Value::String(text) => json!(format!("{text}x")),
+            other => other.clone(),
+        };
+        // Not every change leaves a sound profile.
+        let Ok(other) = Profile::parse(&other.to_string(), "other") else { continue };
+        if other.hash() != card().hash() {
+            changed += 1;
+            assert!(!card().diff(&other).is_empty(), "{path}");
+        }
+    }
+    assert!(changed > 60, "{changed}");
+    let mut reordered = card();
+    reordered.device.ops.reverse();
+    assert_eq!(card().diff(&reordered).iter().map(ToString::to_string).collect::<Vec<_>>(), ["device.ops: different"]);
+}
+
+fn leaves(value: &Value, path: String, found: &mut Vec<String>) {
+    match value {
+        Value::Object(fields) => fields.iter().for_each(|(key, v)| leaves(v, format!("{path}/{key}"), found)),
+        Value::Array(items) => items.iter().enumerate().for_each(|(i, v)| leaves(v, format!("{path}/{i}"), found)),
+        _ => found.push(path),
+    }
+}
+
 /// The same value with the fields of every object the other way round.
 fn reversed(value: &Value) -> Value {
     match value {

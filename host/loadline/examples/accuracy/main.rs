@@ -13,6 +13,7 @@ mod support;
 mod cases;
 mod models;
 mod table;
+mod tasks;
 
 use std::alloc::System;
 use std::io::Write;
@@ -55,10 +56,13 @@ pub struct Stage {
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let [mode, profile, folder] = args.as_slice() else { panic!("usage: run|calibrate|table PROFILE FOLDER") };
+    let [mode, profile, folder, more @ ..] = args.as_slice() else {
+        panic!("usage: run|calibrate|table|tasks PROFILE FOLDER")
+    };
     let (profile, folder) = (Path::new(profile), Path::new(folder));
     match mode.as_str() {
         "run" => run(profile, folder),
+        "tasks" => tasks::print(profile, folder, more[0].parse().unwrap()),
         "calibrate" => table::calibrate(profile, folder),
         _ => table::print(profile, folder),
     }
@@ -85,14 +89,15 @@ fn run(profile: &Path, folder: &Path) {
     let machine = machine(profile);
     let mut out = std::fs::File::create(folder.join("runs.jsonl")).unwrap();
     let cases = cases::all();
-    for (index, case) in cases.iter().enumerate() {
-        let mut session = session(&machine, &model_folder(folder, case), case);
+    let step = std::env::var("STEP").map_or(1, |n| n.parse().unwrap());
+    for (index, case) in cases.iter().enumerate().step_by(step) {
+        let mut session = session(&machine, &model_folder(folder, case), case, false);
         let job = budgeted(&session, &machine, case, folder);
         let planned = session.plan(&job).unwrap();
         let mut ran = Ran { case: index, request: planned.job.request.clone(), plan: planned.plan, runs: Vec::new() };
         for _ in 0..REPEATS {
             // A fresh session each time: nothing is kept from the run before.
-            session = self::session(&machine, &model_folder(folder, case), case);
+            session = self::session(&machine, &model_folder(folder, case), case, false);
             let outcome = session.run(&job, &AtomicBool::new(false), &mut |_| ()).unwrap_or_else(|e| panic!("{e}"));
             let stages = outcome.measured.stages.iter();
             ran.runs.push(stages.map(|s| Stage { time: s.time, stall: s.stall, peak: s.device_peak }).collect());
@@ -103,15 +108,15 @@ fn run(profile: &Path, folder: &Path) {
     }
 }
 
-fn session(machine: &Machine, folder: &Path, case: &Case) -> Session {
+pub(crate) fn session(machine: &Machine, folder: &Path, case: &Case, record: bool) -> Session {
     let policy = policies::load(case.policy).unwrap();
     let settings = policies::settings(&policy, &[]).unwrap();
     let model = Model::open(folder.to_str().unwrap()).unwrap();
-    Session::new(SessionOptions { model, policy, settings, machine: machine.clone(), record: false }).unwrap()
+    Session::new(SessionOptions { model, policy, settings, machine: machine.clone(), record }).unwrap()
 }
 
 /// The job within its share of what lies between the smallest budget and all resident.
-fn budgeted(session: &Session, machine: &Machine, case: &Case, folder: &Path) -> loadline::JobSpec {
+pub(crate) fn budgeted(session: &Session, machine: &Machine, case: &Case, folder: &Path) -> loadline::JobSpec {
     let mut job = case.job(folder);
     if case.budget >= 1.0 {
         return job;

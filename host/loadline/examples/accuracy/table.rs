@@ -141,6 +141,9 @@ fn memory(compared: &[Compared]) {
         let measured = c.ran.runs.iter().flatten().map(|s| s.peak.as_f64()).fold(0.0, f64::max);
         c.forecast.device_peak().as_f64() / measured - 1.0
     };
+    for c in compared.iter().filter(|c| error(c) > 0.02) {
+        println!("{}: {:+.2} %", c.case.name(), 100.0 * error(c));
+    }
     let errors = sorted(compared.iter().map(error));
     let at = |share| 100.0 * nearest_rank(&errors, share);
     println!("\nmemory: least {:+.2} %, median {:+.2} %, most {:+.2} %", at(0.0), at(0.5), at(1.0));

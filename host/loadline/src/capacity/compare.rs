@@ -2,12 +2,12 @@
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use loadline_core::{Bytes, Machine};
+use loadline_core::{Bytes, Estimate, Machine};
 use rayon::prelude::*;
 
 use super::row::{Figures, NoFit, Row};
 use super::{Contender, Grid};
-use crate::planning::{Attempt, Bench, Refused, Shelf, smallest_budget};
+use crate::planning::{Attempt, Bench, Planned, Refused, Shelf, following, smallest_budget};
 use crate::{Asked, Error, Model, Planner};
 
 /// How a long search is watched and stopped.
@@ -110,13 +110,22 @@ impl<'a> Group<'a> {
         let asked = Asked { vram: Some(budget), ..self.asked.clone() };
         let planner = self.planner();
         let outcome = match planner.attempt_on(self.bench, &asked) {
-            Ok(Attempt::Fits(planned)) => Ok(Box::new(Figures::new(&planned, self.jobs))),
+            Ok(Attempt::Fits(planned)) => Ok(Box::new(self.figures(&planned)?)),
             Ok(Attempt::Refused(refused)) => Err(self.refused(&planner, &asked, &refused, smallest)?),
             Err(Error::NeverFits(certificate)) => Err(NoFit::certified(&certificate)),
             Err(Error::Request(reason)) => Err(NoFit::impossible(reason)),
             Err(other) => return Err(other),
         };
         Ok(Row::new(&asked, self.machine(), self.contender, &self.bench.shelf().model().spec.name, budget, outcome))
+    }
+
+    fn figures(&self, planned: &Planned) -> Result<Figures, Error> {
+        let figures = Figures::new(planned);
+        if self.jobs < 2 {
+            return Ok(figures);
+        }
+        let times = self.bench.times(&planned.job, Estimate::Median)?;
+        Ok(figures.with_jobs(self.jobs, following(&planned.job, &planned.plan, &times)))
     }
 
     fn refused(

@@ -27,7 +27,7 @@ pub enum LockError {
     },
     /// It was made by another version.
     #[error(
-        "{name}: schema '{schema}' is not one that this version reads ({SCHEMA}): use a newer loadline, or make it again"
+        "{name}: schema '{schema}' is not what this version reads ({SCHEMA}): use a newer loadline, or make it again"
     )]
     Version {
         /// The file.

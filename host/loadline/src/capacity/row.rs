@@ -61,10 +61,9 @@ pub struct Figures {
 }
 
 impl Figures {
-    pub(super) fn new(planned: &Planned, jobs: u32) -> Self {
+    pub(super) fn new(planned: &Planned) -> Self {
         let forecast = &planned.forecast;
         let (cold, warm) = (forecast.total(|s| s.cold), forecast.total(|s| s.warm));
-        let time = cold + warm * u64::from(jobs.saturating_sub(1));
         Self {
             peak: forecast.device_peak(),
             peak_stage: forecast.peak_stage().map_or_else(String::new, |s| s.name.clone()),
@@ -79,8 +78,14 @@ impl Figures {
             resident_blocks: forecast.stages.iter().map(|s| s.resident_blocks).sum(),
             streamed_blocks: forecast.stages.iter().map(|s| s.streamed_blocks).sum(),
             tiled_to_fit: planned.tiled_to_fit,
-            throughput: (jobs > 1).then_some(Throughput { jobs, time }),
+            throughput: None,
         }
+    }
+
+    /// The same with several jobs in one process, each after the first taking `following`.
+    pub(super) fn with_jobs(self, jobs: u32, following: Nanos) -> Self {
+        let time = self.cold + following * u64::from(jobs.saturating_sub(1));
+        Self { throughput: Some(Throughput { jobs, time }), ..self }
     }
 
     /// How far the cold time is above the bound, as a share of it.

@@ -5,7 +5,7 @@ use loadline_core::{
     ActClass, Bytes, Forecast, Job, LaneUse, Machine, MissingRate, Nanos, Plan, Reservation, StageForecast,
     stage_bound_timed,
 };
-use loadline_engine::{Budgeted, Engine, Metered, Observer, StageTrace, Start, Trace};
+use loadline_engine::{Budgeted, Engine, Metered, Observer, Silent, StageTrace, Start, Trace};
 use loadline_sim::{Interval, SimDevice, Times};
 
 /// The simulated stack. Its twin is `running::session::Real`.
@@ -49,6 +49,17 @@ pub(crate) fn simulate(job: &Job, plan: &Plan, times: &Times, warm: bool, record
     let mut simulation = Simulation::default();
     let trace = engine.realise(job, plan, Start::default(), &mut simulation).map(|(t, _)| t).unwrap_or_default();
     Simulation { trace, ..simulation }
+}
+
+/// The time of a job that follows one with the same plan in the same process: masters in host memory are filled, and
+/// what the plan keeps is still on the device.
+pub(crate) fn following(job: &Job, plan: &Plan, times: &Times) -> Nanos {
+    let sim = SimDevice::new(times, job.blocks.len(), false, false);
+    let device: Simulated<'_> = Metered::new(Budgeted::new(sim, Bytes::MAX, 1));
+    let mut engine = Engine::new(device, false);
+    let mut run = || engine.realise(job, plan, Start::default(), &mut Silent).map(|(t, _)| t).unwrap_or_default();
+    run();
+    run().stages.iter().map(StageTrace::length).sum()
 }
 
 /// The forecast of a checked plan: cold and warm, with the interval of the machine's figures, and the bound.

@@ -131,7 +131,8 @@ impl Planner<'_> {
         }
     }
 
-    /// A plan or a refusal, without the search for what would fit. The bench must be of the planner's model and machine.
+    /// A plan or a refusal, without the search for what would fit. The bench must be of the planner's model and
+    /// machine.
     ///
     /// # Errors
     /// As [`plan`](Self::plan); [`Error::NeverFits`] only where the host is too small.
@@ -262,6 +263,7 @@ impl Planner<'_> {
             upcoming: &upcoming,
             memo: &[],
         };
+        bench.count();
         let decided = match self.policy.decide(&situation, &mut oracle) {
             Ok(decided) => decided,
             Err(PolicyError::Refused(Refusal { stage, needs, message })) => {

@@ -1,6 +1,7 @@
 //! What plans have in common and need not be made again: lowered jobs, and how long their tasks take on a machine.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use loadline_core::{Estimate, Job, Knobs, Machine, MissingRate, Request};
@@ -57,13 +58,14 @@ pub struct Bench<'a> {
     machine: &'a Machine,
     /// By the address of the job, which the shelf keeps alive.
     times: Mutex<BTreeMap<(usize, Estimate), (Arc<Job>, Arc<Times>)>>,
+    asked: AtomicUsize,
 }
 
 impl<'a> Bench<'a> {
     /// A bench on which nothing has been timed yet.
     #[must_use]
     pub fn new(shelf: &'a Shelf<'a>, machine: &'a Machine) -> Self {
-        Self { shelf, machine, times: Mutex::default() }
+        Self { shelf, machine, times: Mutex::default(), asked: AtomicUsize::new(0) }
     }
 
     /// The machine.
@@ -78,11 +80,22 @@ impl<'a> Bench<'a> {
         self.shelf
     }
 
+    /// How often a policy was asked for a plan on this bench.
+    #[must_use]
+    pub fn plans(&self) -> usize {
+        self.asked.load(Ordering::Relaxed)
+    }
+
+    /// Counts one plan that a policy is asked for.
+    pub(super) fn count(&self) {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// How long the tasks and loads of a job take on the machine.
     ///
     /// # Errors
     /// If the machine's profile lacks a rate.
-    pub(super) fn times(&self, job: &Arc<Job>, estimate: Estimate) -> Result<Arc<Times>, MissingRate> {
+    pub(crate) fn times(&self, job: &Arc<Job>, estimate: Estimate) -> Result<Arc<Times>, MissingRate> {
         let key = (Arc::as_ptr(job) as usize, estimate);
         if let Some((_, times)) = locked(&self.times).get(&key) {
             return Ok(Arc::clone(times));

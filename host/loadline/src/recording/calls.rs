@@ -1,32 +1,61 @@
 //! Operations called as a run calls them: through the op layer, with outputs allocated and dropped.
 
-use std::path::Path;
+use std::cell::Cell;
 use std::sync::Arc;
 
-use loadline_core::{DType, Op};
-use loadline_device::{BlockSource, Segment, SlabView, WeightFiles, load_block};
+use loadline_core::{DType, Op, SLAB_ALIGN};
+use loadline_device::{BlockSource, Segment, Slab, SlabView, WeightFiles, load_block};
+use loadline_engine::DeviceError;
 use loadline_models::ops::{Activation, Bias, ConvSpec, Modulation, OpError, Ops, Recording, Tensor, Weight};
 use loadline_nn::{CandleCpu, CpuKernels};
 
+use super::moves::Scratch;
 use super::sample;
 use super::shapes::Kind;
 
 type T = Tensor<<CandleCpu as loadline_models::ops::Backend>::Data>;
 type W = Weight<SlabView>;
 
-/// The op layer of this machine, and a file that weights come from.
+/// Several times the largest cache of today's processors for people; large ones of servers are larger.
+const WEIGHTS: u64 = 256 << 20;
+
+/// The op layer of this machine, and memory that weights lie in.
+///
+/// A run comes back to a weight only after all others, so it is never in a cache. Here every call takes the next
+/// stretch of memory that is larger than the caches.
 pub(super) struct Caller {
     ops: Ops<CandleCpu>,
-    weights: WeightFiles,
+    weights: Weights,
+}
+
+struct Weights {
+    slab: Arc<Slab>,
+    next: Cell<usize>,
+}
+
+impl Weights {
+    fn next(&self, shape: &[usize], dtype: DType) -> W {
+        let elements = shape.iter().product::<usize>();
+        let bytes = (elements * dtype.element_bytes() as usize).next_multiple_of(SLAB_ALIGN as usize);
+        let offset = if self.next.get() + bytes > self.slab.bytes() { 0 } else { self.next.get() };
+        self.next.set(offset + bytes);
+        let slab = Arc::clone(&self.slab);
+        Weight { shape: shape.to_vec(), dtype, data: SlabView { slab, offset, elements, dtype } }
+    }
 }
 
 impl Caller {
-    /// `weights` must hold the bytes of the largest weight.
-    pub(super) fn new(weights: &Path) -> Result<Self, OpError> {
+    /// `weights` must be larger than the machine's caches, and than the largest weight.
+    pub(super) fn new(weights: &Scratch) -> Result<Self, OpError> {
         let kernels = CpuKernels::detect();
         let ops = Ops::new(CandleCpu { exec: kernels.exec }, Arc::new(kernels));
-        let weights = WeightFiles::open(&[weights.to_owned()]).map_err(|e| OpError::Backend(e.to_string()))?;
-        Ok(Self { ops, weights })
+        let failed = |e: DeviceError| OpError::Backend(e.to_string());
+        let files = WeightFiles::open(std::slice::from_ref(&weights.path)).map_err(failed)?;
+        let (tensor, dtype) = ("weights of the recording".to_owned(), DType::F32);
+        let elements = WEIGHTS.min(weights.bytes) as usize / 4;
+        let segment = Segment { tensor, file: 0, offset: 0, elements, file_dtype: dtype, place: 0, dtype };
+        let slab = load_block(&files, &BlockSource { segments: vec![segment] }).map_err(failed)?;
+        Ok(Self { ops, weights: Weights { slab, next: Cell::new(0) } })
     }
 
     /// The dimensions that the op layer counted, which may differ a little from those asked for, and the median time of
@@ -61,19 +90,15 @@ impl Caller {
         self.ops.cast(values, dtype)
     }
 
-    fn weight(&self, shape: &[usize], dtype: DType) -> Result<W, OpError> {
-        let elements = shape.iter().product();
-        let tensor = "a weight of the recording".to_owned();
-        let segment = Segment { tensor, file: 0, offset: 0, elements, file_dtype: dtype, place: 0, dtype };
-        let slab = load_block(&self.weights, &BlockSource { segments: vec![segment] });
-        let slab = slab.map_err(|e| OpError::Backend(e.to_string()))?;
-        Ok(Weight { shape: shape.to_vec(), dtype, data: SlabView { slab, offset: 0, elements, dtype } })
-    }
-
     fn linear(&mut self, op: Op, [m, n, k]: [usize; 3], act: DType, weight: DType) -> Result<Option<f64>, OpError> {
-        let (x, w, b) = (self.tensor(&[m, k], act)?, self.weight(&[n, k], weight)?, self.weight(&[n], weight)?);
+        let x = self.tensor(&[m, k], act)?;
         let after = if op == Op::Linear { Activation::None } else { Activation::GeluTanh };
-        sample::round(|| self.ops.linear(&x, &w, Some(&b), after).map(drop)).map(Some)
+        let (ops, weights) = (&mut self.ops, &self.weights);
+        let call = || {
+            let (w, b) = (weights.next(&[n, k], weight), weights.next(&[n], weight));
+            ops.linear(&x, &w, Some(&b), after).map(drop)
+        };
+        sample::round(call).map(Some)
     }
 
     /// One output frame of a square picture, with the history that the taps in time need.
@@ -88,9 +113,13 @@ impl Caller {
         let x = self.tensor(&[1, side, side, cin], act)?;
         let past = if kernel[0] > 1 { Some(self.tensor(&[2, side, side, cin], act)?) } else { None };
         let shape = [cout, cin, kernel[0], kernel[1], kernel[2]];
-        let (w, b) = (self.weight(&shape, weight)?, self.weight(&[cout], weight)?);
         let spec = ConvSpec { stride: [1; 3], pad: [pad; 4], pad_front: 0 };
-        sample::round(|| self.ops.conv(&x, past.as_ref(), &w, Some(&b), spec).map(drop)).map(Some)
+        let (ops, weights) = (&mut self.ops, &self.weights);
+        let call = || {
+            let (w, b) = (weights.next(&shape, weight), weights.next(&[cout], weight));
+            ops.conv(&x, past.as_ref(), &w, Some(&b), spec).map(drop)
+        };
+        sample::round(call).map(Some)
     }
 
     fn attention(&mut self, op: Op, dims: [usize; 4], act: DType) -> Result<Option<f64>, OpError> {
@@ -107,7 +136,7 @@ impl Caller {
 
     fn norm(&mut self, op: Op, [rows, channels]: [usize; 2], act: DType) -> Result<Option<f64>, OpError> {
         let x = self.tensor(&[rows, channels], act)?;
-        let w = self.weight(&[channels], DType::F32)?;
+        let w = self.weights.next(&[channels], DType::F32);
         let row = self.tensor(&[1, channels], DType::F32)?;
         let mut own = Some(self.tensor(&[rows, channels], act)?);
         let ops = &mut self.ops;
@@ -182,12 +211,12 @@ impl Caller {
             Op::WeightPlus => {
                 // Two operands are read and one is written.
                 let n = (2 * n / 3).max(1);
-                let (w, add) = (self.weight(&[n], DType::F32)?, self.tensor(&[n], DType::F32)?);
+                let (w, add) = (self.weights.next(&[n], DType::F32), self.tensor(&[n], DType::F32)?);
                 sample::round(|| self.ops.weight_plus(&w, Some(&add)).map(drop)).map(Some)
             }
             Op::RelativeBias => {
                 let buckets = vec![1; n.div_ceil(64)];
-                let w = self.weight(&[32, 64], DType::F32)?;
+                let w = self.weights.next(&[32, 64], DType::F32);
                 sample::round(|| self.ops.relative_bias(&w, &buckets).map(drop)).map(Some)
             }
             _ => Ok(None),

@@ -89,9 +89,9 @@ fn measure(
     stop: &std::sync::atomic::AtomicBool,
     progress: RecordProgress<'_>,
 ) -> Result<Measured, Error> {
-    let rounds = if options.quick { 3 } else { 5 };
+    let rounds = if options.quick { 2 } else { 5 };
     let failed = |e: std::io::Error| unusable(&options.folder, &e);
-    let mut caller = Caller::new(&scratch.path).map_err(|e| Error::Model(e.to_string()))?;
+    let mut caller = Caller::new(scratch).map_err(|e| Error::Model(e.to_string()))?;
     let mut measured = Measured {
         kernels: CpuKernels::detect(),
         rounds,

@@ -88,14 +88,23 @@ pub(super) fn copies(amounts: &[u64], threads: usize, rounds: usize) -> Vec<Poin
 /// Bytes per second of reads through the page cache, as the copy thread makes them: a block into a fresh slab.
 pub(super) fn cached(scratch: &Scratch, amounts: &[u64], rounds: usize) -> io::Result<Vec<Point>> {
     let file = File::open(&scratch.path)?;
+    let mut at = 0;
     let mut slab = vec![0u8; amounts.iter().copied().max().unwrap_or(0) as usize];
     curve(amounts, rounds, |bytes| {
         let part = &mut slab[..bytes as usize];
-        // The first read brings the pages in.
-        file.read_exact_at(part, 0)?;
+        // Each read takes the next stretch of the file, since a run does not read the same bytes twice in a row either.
         let mut result = Ok(());
-        let time = seconds(|| result = file.read_exact_at(part, 0));
-        result.map(|()| time)
+        let repeats = ((8 << 20) / bytes).max(1);
+        let time = seconds(|| {
+            for _ in 0..repeats {
+                at = if at + bytes > scratch.bytes { 0 } else { at };
+                if result.is_ok() {
+                    result = file.read_exact_at(part, at);
+                }
+                at += bytes;
+            }
+        });
+        result.map(|()| time / repeats as f64)
     })
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use loadline_core::Quantiles;
 
 /// A probe stops sampling in a round when it has used so much time; one sample is always taken.
-const ROUND: Duration = Duration::from_millis(24);
+const ROUND: Duration = Duration::from_millis(16);
 /// More samples do not move a median.
 const SAMPLES: usize = 15;
 

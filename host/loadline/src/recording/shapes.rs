@@ -12,9 +12,9 @@ use crate::{Error, Model, SamplerOptions};
 pub(super) type Kind = (Op, DType, DType);
 
 /// Calls with more arithmetic than this take too long to be repeated; rates no longer change there.
-const FLOPS_MOST: f64 = 4e10;
+const FLOPS_MOST: f64 = 2e10;
 /// Calls that move more than this, likewise.
-const BYTES_MOST: u64 = 512 << 20;
+const BYTES_MOST: u64 = 128 << 20;
 
 /// Outputs and inputs of linear layers: squares and both halves of a feed-forward layer, at the widths of the
 /// fixtures, of Wan 1.3B and of UMT5-XXL, and sizes between.

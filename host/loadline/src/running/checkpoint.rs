@@ -59,6 +59,9 @@ pub(super) struct Checkpoint {
     lock: Option<File>,
 }
 
+/// Takes the number, shape and values of a decoded chunk.
+type TakeChunk<'a> = &'a mut dyn FnMut(usize, [usize; 4], &[f32]);
+
 /// What a checkpoint gives back, beside its [frames](Checkpoint::replay).
 pub(super) struct Saved {
     pub(super) standing: Standing,
@@ -257,11 +260,7 @@ impl Checkpoint {
     }
 
     /// Hands out the saved frames chunk by chunk, in the order in which they were decoded.
-    pub(super) fn replay(
-        &mut self,
-        standing: &Standing,
-        take: &mut dyn FnMut(usize, [usize; 4], &[f32]),
-    ) -> Result<(), Error> {
+    pub(super) fn replay(&mut self, standing: &Standing, take: TakeChunk<'_>) -> Result<(), Error> {
         if standing.frame_values > 0 {
             self.read_frames(standing, take).map_err(|e| self.damaged(&format!("frames.f32: {e}")))?;
         }
@@ -269,7 +268,7 @@ impl Checkpoint {
         Ok(())
     }
 
-    fn read_frames(&self, standing: &Standing, take: &mut dyn FnMut(usize, [usize; 4], &[f32])) -> Result<(), String> {
+    fn read_frames(&self, standing: &Standing, take: TakeChunk<'_>) -> Result<(), String> {
         let file = File::open(self.frames()).map_err(|e| e.to_string())?;
         let length = file.metadata().map_err(|e| e.to_string())?.len();
         if standing.frame_values.checked_mul(4).is_none_or(|bytes| bytes > length) {

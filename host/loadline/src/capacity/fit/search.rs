@@ -1,7 +1,7 @@
 //! How limits are found.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 
 use loadline_core::{Bytes, Request, Reservation};
 
@@ -26,12 +26,11 @@ struct Search<'a> {
     question: &'a Question<'a>,
     bench: &'a Bench<'a>,
     watch: &'a Watch<'a>,
-    plans: AtomicUsize,
 }
 
 impl<'a> Search<'a> {
     fn new(question: &'a Question<'a>, bench: &'a Bench<'a>, watch: &'a Watch<'a>) -> Self {
-        Self { question, bench, watch, plans: AtomicUsize::new(0) }
+        Self { question, bench, watch }
     }
 
     fn planner(&self, contender: &'a Contender) -> Planner<'a> {
@@ -52,8 +51,7 @@ impl<'a> Search<'a> {
             if self.watch.stop.load(Ordering::Relaxed) {
                 return Err(Error::Stopped);
             }
-            let done = self.plans.fetch_add(1, Ordering::Relaxed) + 1;
-            (self.watch.progress)(done, 0);
+            (self.watch.progress)(self.bench.plans(), 0);
             match self.planner(contender).attempt_on(self.bench, asked) {
                 Ok(Attempt::Fits(planned)) => {
                     let faster = fastest.as_ref().is_none_or(|(best, _)| cold(&planned) < cold(best));
@@ -98,7 +96,7 @@ impl<'a> Search<'a> {
             budget: planned.budget.device,
             policy: planned.plan.policy.clone(),
             given: contender.given.clone(),
-            figures: Figures::new(planned, 1),
+            figures: Figures::new(planned),
             reservations: planned.forecast.peak_stage().map_or_else(Vec::new, |s| s.reservations.clone()),
             plan_hash: planned.plan.hash(),
         }
@@ -112,7 +110,7 @@ impl<'a> Search<'a> {
             max_time: self.question.max_time,
             answer,
             beyond,
-            proof: Proof { plans: self.plans.load(Ordering::Relaxed), ..proof },
+            proof: Proof { plans: self.bench.plans(), ..proof },
             rows: Vec::new(),
         }
     }
@@ -334,7 +332,7 @@ pub(super) fn fastest(question: &Question<'_>, watch: &Watch<'_>) -> Result<Fit,
     let index = winner.and_then(|w| rows.iter().position(|row| std::ptr::eq(row, w)));
     let contenders = index.map_or(question.contenders, |i| &question.contenders[i..=i]);
     let alone = Question { contenders, ..*question };
-    let one = Search { question: &alone, bench: &bench, watch, plans: AtomicUsize::new(rows.len()) };
+    let one = Search { question: &alone, bench: &bench, watch };
     let (answer, beyond) = match one.probe(question.asked)? {
         Probe::Fits(planned, by) => (Some(one.fitting(by.name(), &planned, by)), None),
         Probe::Not(reason) => {
@@ -342,7 +340,6 @@ pub(super) fn fastest(question: &Question<'_>, watch: &Watch<'_>) -> Result<Fit,
             (None, Some(Beyond { value: contenders[0].name(), budget, reason }))
         }
     };
-    search.plans.store(rows.len(), Ordering::Relaxed);
     let proof = Proof { complete: true, ..Proof::default() };
     Ok(Fit { rows, ..search.result(Target::Fastest, answer, beyond, proof) })
 }

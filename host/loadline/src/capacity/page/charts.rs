@@ -2,7 +2,9 @@
 
 use loadline_core::{Bytes, Nanos, StageForecast};
 use plotly::common::{DashType, Font, Line, Marker, Mode, Orientation, Title};
-use plotly::layout::{Axis, BarMode, Legend, Margin, Shape, ShapeLayer, ShapeLine, ShapeType, TraceOrder};
+use plotly::layout::{
+    Axis, BarMode, CategoryOrder, Legend, Margin, Shape, ShapeLayer, ShapeLine, ShapeType, TraceOrder,
+};
 use plotly::{Bar, Layout, Plot, Scatter, Trace};
 use serde::Serialize;
 
@@ -56,9 +58,23 @@ fn axis(title: &str) -> Axis {
     Axis::new().title(Title::with_text(title)).grid_color("#e3e7eb").zero_line_color("#c3c9cf").auto_margin(true)
 }
 
-/// An axis of names whose first is on top.
-fn downward(names: usize) -> Axis {
-    axis("").range(vec![names as f64 - 0.5, -0.5])
+/// An axis of names whose first is on top; a name without a bar has its place all the same.
+fn downward(names: Vec<String>) -> Axis {
+    let range = vec![names.len() as f64 - 0.5, -0.5];
+    axis("").range(range).category_order(CategoryOrder::Array).category_array(names)
+}
+
+const LANES: [(&str, &str); 4] = [("compute", BLUE), ("h2d", ORANGE), ("d2h", GREEN), ("disk", PURPLE)];
+
+/// The budget as a dashed line from bottom to top, and its entry in the legend: a mark that is nowhere.
+fn budget_line(budget: Bytes, layer: ShapeLayer) -> (Shape, Box<dyn Trace>) {
+    let at = gib(budget);
+    let line = Shape::new().shape_type(ShapeType::Line).layer(layer).x0(at).x1(at).y_ref("paper").y0(0.0).y1(1.0);
+    let entry = Scatter::new(vec![None::<f64>], vec![None::<f64>])
+        .name(format!("budget {budget}"))
+        .mode(Mode::Lines)
+        .line(Line::new().color(RED).width(2.5).dash(DashType::Dash));
+    (line.line(ShapeLine::new().color(RED).width(2.5).dash(DashType::Dash)), entry)
 }
 
 /// Stacked bars of every stage's peak, with the budget as a line.
@@ -87,20 +103,7 @@ pub(super) fn memory(stages: &[StageForecast], budget: Bytes) -> Plot {
                 .marker(marker),
         );
     }
-    let line = Shape::new()
-        .shape_type(ShapeType::Line)
-        .layer(ShapeLayer::Above)
-        .x0(gib(budget))
-        .x1(gib(budget))
-        .y_ref("paper")
-        .y0(0.0)
-        .y1(1.0)
-        .line(ShapeLine::new().color(RED).width(2.5).dash(DashType::Dash));
-    // The line gets its entry in the legend from a mark that is nowhere.
-    let entry = Scatter::new(vec![None::<f64>], vec![None::<f64>])
-        .name(format!("budget {budget}"))
-        .mode(Mode::Lines)
-        .line(Line::new().color(RED).width(2.5).dash(DashType::Dash));
+    let (line, entry) = budget_line(budget, ShapeLayer::Above);
     plot.add_trace(entry);
     let most = stages.iter().map(|s| gib(s.peak)).fold(gib(budget), f64::max);
     let height = 130 + 54 * stages.len();
@@ -108,7 +111,7 @@ pub(super) fn memory(stages: &[StageForecast], budget: Bytes) -> Plot {
         layout(height, 110)
             .bar_mode(BarMode::Stack)
             .x_axis(axis("device memory at the stage's peak, GiB").range(vec![0.0, most * 1.04]))
-            .y_axis(downward(stages.len()))
+            .y_axis(downward(labels))
             .legend(Legend::new().trace_order(TraceOrder::Normal))
             .shapes(vec![line]),
     );
@@ -168,7 +171,11 @@ fn spread(name: &str, color: &'static str, legend: bool) -> Spread {
 }
 
 impl Spread {
+    /// Adds a mark; nothing at all gets none, since a rim would make it visible.
     fn push(&mut self, lane: &str, start: f64, length: f64, text: String) {
+        if length <= 0.0 {
+            return;
+        }
         self.base.push(start);
         self.x.push(length);
         self.y.push(lane.to_owned());
@@ -208,7 +215,7 @@ pub(super) fn stages(stages: &[StageForecast]) -> Plot {
         layout(300, 80)
             .bar_mode(BarMode::Overlay)
             .x_axis(axis(&format!("{unit} from the start; the bar of a lane is as long as it is busy")))
-            .y_axis(downward(5))
+            .y_axis(downward(std::iter::once("stage").chain(LANES.map(|l| l.0)).map(str::to_owned).collect()))
             .legend(Legend::new().trace_order(TraceOrder::Normal)),
     );
     plot
@@ -217,21 +224,25 @@ pub(super) fn stages(stages: &[StageForecast]) -> Plot {
 /// A few passes task by task.
 pub(super) fn timeline(spans: &Spans) -> Plot {
     let mut plot = Plot::new();
-    for (lane, color) in [("compute", BLUE), ("h2d", ORANGE), ("d2h", GREEN), ("disk", PURPLE)] {
+    for (lane, color) in LANES {
         let mut bar = spread(lane, color, false);
         if lane == "compute" {
             bar.marker.line = SpreadLine { color: "#ffffff", width: 0.6 };
         }
-        // A lane without work is shown all the same.
-        bar.push(lane, spans.spans.first().map_or(0.0, |s| s.start), 0.0, String::new());
         for span in spans.spans.iter().filter(|s| s.lane == lane) {
             let text = format!("{}: {} from {}", escape(&span.name), time_of(span.length), time_of(span.start));
             bar.push(lane, span.start, span.length, text);
         }
         plot.add_trace(Box::new(bar));
     }
+    let from = spans.spans.iter().map(|s| s.start).fold(f64::INFINITY, f64::min);
+    let until = spans.spans.iter().map(|s| s.start + s.length).fold(0.0, f64::max);
+    let from = if from.is_finite() { from } else { 0.0 };
     plot.set_layout(
-        layout(270, 80).bar_mode(BarMode::Overlay).x_axis(axis("seconds from the start")).y_axis(downward(4)),
+        layout(270, 80)
+            .bar_mode(BarMode::Overlay)
+            .x_axis(axis("seconds from the start").range(vec![from, until]))
+            .y_axis(downward(LANES.map(|(lane, _)| lane.to_owned()).to_vec())),
     );
     plot
 }
@@ -266,19 +277,7 @@ pub(super) fn trade(curve: &Curve, budget: Bytes) -> Plot {
                 .marker(Marker::new().size(15).color("rgba(0,0,0,0)").line(Line::new().color(RED).width(3.0))),
         );
     }
-    let mark = Shape::new()
-        .shape_type(ShapeType::Line)
-        .layer(ShapeLayer::Below)
-        .x0(gib(budget))
-        .x1(gib(budget))
-        .y_ref("paper")
-        .y0(0.0)
-        .y1(1.0)
-        .line(ShapeLine::new().color(RED).width(2.0).dash(DashType::Dash));
-    let entry = Scatter::new(vec![None::<f64>], vec![None::<f64>])
-        .name(format!("budget {budget}"))
-        .mode(Mode::Lines)
-        .line(Line::new().color(RED).width(2.0).dash(DashType::Dash));
+    let (mark, entry) = budget_line(budget, ShapeLayer::Below);
     plot.add_trace(entry);
     let right = xs.last().copied().unwrap_or(1.0) * 1.03;
     let top = curve.points.iter().map(|p| p.cold.as_f64() / divisor).fold(0.0, f64::max) * 1.08;

@@ -42,7 +42,8 @@ section { background: #fff; border: 1px solid #dde3e9; border-radius: 8px; paddi
 .scroll { overflow-x: auto; } table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { text-align: right; padding: 6px 10px; border-bottom: 1px solid #e3e7eb; white-space: nowrap; }
 th { color: #52606d; font-weight: 600; } th:first-child, td:first-child { text-align: left; }
-td.words { text-align: left; white-space: normal; min-width: 260px; } tr.chosen td { background: #eaf3fb; font-weight: 600; }
+td.words { text-align: left; white-space: normal; min-width: 260px; }
+tr.chosen td { background: #eaf3fb; font-weight: 600; }
 footer { color: #52606d; font-size: 13px; overflow-wrap: anywhere; }
 ";
 
