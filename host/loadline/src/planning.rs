@@ -14,5 +14,5 @@ pub(crate) use forecasting::following;
 pub use forecasting::{forecast, forecast_timed};
 pub(crate) use planner::Attempt;
 pub use planner::{Asked, KnobChoice, Planned, Planner};
-pub(crate) use refusal::{Refused, could_fit, floor, least_needs, smallest_budget};
+pub(crate) use refusal::{Refused, could_fit, floor, smallest_budget};
 pub use shelf::{Bench, Shelf};

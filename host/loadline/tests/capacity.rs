@@ -151,7 +151,8 @@ fn the_most_frames_fit_and_the_next_do_not() {
         let next = answer.value.parse::<u32>().unwrap() + 4;
         assert_eq!(beyond.value, next.to_string(), "{name}");
         let Reason::Memory { stage, needs, reservation, .. } = &beyond.reason else { panic!("{beyond:?}") };
-        assert!(!stage.is_empty() && !needs.is_empty() && reservation.is_some(), "{name} {beyond:?}");
+        assert!(!stage.is_empty() && !needs.is_empty(), "{name} {beyond:?}");
+        assert_eq!(reservation.as_deref(), Some("activations"), "{name} {beyond:?}");
         assert!(found.proof.impossible_from.is_some(), "{name} {:?}", found.proof);
     }
 }

@@ -58,6 +58,7 @@ impl Profile {
         all.extend(disk.cached.iter().map(|rate| rate.provenance));
         if let Some(recorded) = &device.recorded {
             all.extend(recorded.sites.iter().map(|rows| rows.provenance));
+            all.extend(recorded.allocation.iter().map(|rate| rate.provenance));
             let contention = recorded.contention.iter().flat_map(|c| [&c.compute, &c.load]);
             let levels = recorded.calibration.iter().map(|level| &level.factor);
             all.extend(contention.chain(levels).map(|figure| figure.provenance));
@@ -73,6 +74,7 @@ fn device(part: &DevicePart) -> Device {
         granularity: part.granularity_bytes.value,
         fixed_overhead: Bytes(part.fixed_overhead_bytes.spread.p90.ceil() as u64),
         kernel_set: part.kernel_set.clone(),
+        allocation: part.recorded.as_ref().and_then(|r| r.allocation.as_ref()).map(|rate| curve(rate, 0.0, None)),
         unified: part.unified,
     }
 }

@@ -80,7 +80,10 @@ impl Device for SimDevice<'_> {
         Moment::At(Nanos::ZERO)
     }
 
-    fn allocate(&mut self, _: Bytes) -> Result<Buffer, DeviceError> {
+    /// Nothing computes or loads while the host allocates: slots are there before their first load is ordered.
+    fn allocate(&mut self, bytes: Bytes) -> Result<Buffer, DeviceError> {
+        self.compute += self.times.allocation(bytes);
+        self.loads.rest_until(self.compute);
         self.buffers += 1;
         Ok(Buffer(self.buffers))
     }

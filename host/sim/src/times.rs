@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use loadline_core::{BlockId, Bytes, Estimate, Job, JobBlock, Machine, MissingRate, Nanos, Stage, Task, Tier};
+use loadline_core::{BlockId, Bytes, Curve, Estimate, Job, JobBlock, Machine, MissingRate, Nanos, Stage, Task, Tier};
 
 use crate::speeds::Speeds;
 
@@ -16,6 +16,7 @@ pub struct Times {
     file: Vec<Bytes>,
     unified: bool,
     speeds: Speeds,
+    allocation: Option<(Curve, Estimate)>,
 }
 
 /// The same at both ends of a machine's intervals and in the middle.
@@ -67,6 +68,7 @@ impl Times {
             read: loads,
             unified: true,
             speeds: Speeds::NONE,
+            allocation: None,
         }
     }
 
@@ -103,6 +105,13 @@ impl Times {
     #[must_use]
     pub fn file(&self, block: BlockId) -> Bytes {
         self.file[block.0 as usize]
+    }
+
+    /// The time that allocating a buffer takes.
+    #[must_use]
+    pub fn allocation(&self, bytes: Bytes) -> Nanos {
+        let time = self.allocation.as_ref().map(|(curve, estimate)| curve.time_ns(bytes.as_f64(), *estimate));
+        Nanos(time.unwrap_or(0.0).round() as u64)
     }
 
     /// Whether device memory is host memory.
@@ -200,6 +209,7 @@ impl<'j> Kinds<'j> {
             file: self.job.blocks.iter().map(|block| block.file).collect(),
             unified: machine.device.unified,
             speeds: Speeds::of(machine.contention),
+            allocation: machine.device.allocation.clone().map(|curve| (curve, estimate)),
         })
     }
 }

@@ -35,10 +35,10 @@ impl Refused {
     pub(crate) fn needs(&self, machine: &Machine) -> Vec<Reservation> {
         let Some(stage) = self.breaks(machine) else { return Vec::new() };
         let mut needs = least_needs(&self.job, stage, machine);
-        // A policy that was told to keep blocks on the device needs more than one slot.
-        let kept = self.needs.unwrap_or_default() - least(&self.job, stage, machine);
-        if kept > Bytes::ZERO {
-            needs.insert(1, Reservation { name: "residents".to_owned(), bytes: kept });
+        // Settings may keep blocks on the device, or a share of it free: what that comes to is the policy's own.
+        let more = self.needs.unwrap_or_default() - least(&self.job, stage, machine);
+        if more > Bytes::ZERO {
+            needs.insert(1, Reservation { name: "policy".to_owned(), bytes: more });
         }
         needs
     }
@@ -165,7 +165,7 @@ pub(crate) fn least(job: &Job, stage: &Stage, machine: &Machine) -> Bytes {
 }
 
 /// The same by reservation.
-pub(crate) fn least_needs(job: &Job, stage: &Stage, machine: &Machine) -> Vec<Reservation> {
+fn least_needs(job: &Job, stage: &Stage, machine: &Machine) -> Vec<Reservation> {
     let named = |name: &str, bytes: Bytes| Reservation { name: name.to_owned(), bytes };
     let slot = job.largest_block(stage).round_up(machine.device.granularity);
     let mut needs = vec![named("fixed", machine.device.fixed_overhead), named("slots", slot)];

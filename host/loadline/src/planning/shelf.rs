@@ -52,12 +52,16 @@ impl<'a> Shelf<'a> {
     }
 }
 
+/// Where a job lies in memory, which tells jobs apart as long as they are alive.
+type Address = usize;
+/// A job, kept so that its address is never another's, and its times.
+type Timed = (Arc<Job>, Arc<Times>);
+
 /// A shelf's jobs on one machine.
 pub struct Bench<'a> {
     shelf: &'a Shelf<'a>,
     machine: &'a Machine,
-    /// By the address of the job, which the shelf keeps alive.
-    times: Mutex<BTreeMap<(usize, Estimate), (Arc<Job>, Arc<Times>)>>,
+    times: Mutex<BTreeMap<(Address, Estimate), Timed>>,
     asked: AtomicUsize,
 }
 
@@ -101,7 +105,6 @@ impl<'a> Bench<'a> {
             return Ok(Arc::clone(times));
         }
         let times = Arc::new(Times::new(job, self.machine, estimate)?);
-        // The job is kept with its times, so that its address is never another job's.
         let mut known = locked(&self.times);
         let (_, times) = known.entry(key).or_insert((Arc::clone(job), times));
         Ok(Arc::clone(times))

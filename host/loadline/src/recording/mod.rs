@@ -51,6 +51,7 @@ struct Measured {
     rounds: usize,
     sites: BTreeMap<Kind, BTreeMap<[u64; 4], Vec<f64>>>,
     copies: Vec<(usize, Vec<moves::Point>)>,
+    allocation: Vec<moves::Point>,
     cached: Vec<moves::Point>,
     latency_ns: f64,
     /// Block size, threads, and the rate, for every pair that was tried.
@@ -97,6 +98,7 @@ fn measure(
         rounds,
         sites: BTreeMap::new(),
         copies: Vec::new(),
+        allocation: Vec::new(),
         cached: Vec::new(),
         latency_ns: 0.0,
         disk: Vec::new(),
@@ -110,6 +112,7 @@ fn measure(
     for threads in [1, measured.kernels.exec.threads] {
         measured.copies.push((threads, moves::copies(&sizes, threads, rounds)));
     }
+    measured.allocation = moves::allocation(&sizes, rounds);
     measured.cached = moves::cached(scratch, &sizes, rounds).map_err(failed)?;
     measured.latency_ns = moves::latency(scratch, rounds).map_err(failed)?;
     for block in [1 << 16, 1 << 20, 1 << 24] {

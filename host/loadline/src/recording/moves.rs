@@ -1,13 +1,13 @@
 //! Memory, disk and conversion, and what loading and computing do to each other.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use loadline_core::{DType, Quantiles};
-use loadline_device::{BlockSource, Segment, WeightFiles, load_block};
+use loadline_core::{Bytes, DType, Quantiles};
+use loadline_device::{BlockSource, Segment, Slab, WeightFiles, load_block};
 
 use super::sample::{seconds, spread};
 
@@ -175,6 +175,20 @@ pub(super) fn conversion(scratch: &Scratch, from: DType, to: DType, rounds: usiz
     Ok(spread(rates))
 }
 
+/// Bytes per second of allocating device buffers.
+pub(super) fn allocation(amounts: &[u64], rounds: usize) -> Vec<Point> {
+    let allocated = curve(amounts, rounds, |bytes| {
+        let repeats = ((4 << 20) / bytes).clamp(1, 64);
+        let time = seconds(|| {
+            // All at once, as a stage's slots are: what is freed in between would be handed out again.
+            let slabs: Vec<_> = (0..repeats).map(|_| Slab::allocate(Bytes(bytes))).collect();
+            std::hint::black_box(&slabs);
+        });
+        Ok(time / repeats as f64)
+    });
+    allocated.unwrap_or_default()
+}
+
 /// The speeds of computing and of loading from cached files while both go on, as shares of their speeds alone.
 pub(super) fn contention(
     scratch: &Scratch,
@@ -183,10 +197,10 @@ pub(super) fn contention(
 ) -> io::Result<(Quantiles, Quantiles)> {
     let (mut computing, mut loading) = (Vec::new(), Vec::new());
     for _ in 0..rounds {
-        let (alone, load_alone) = (compute(), pump(&scratch.path, None)?);
+        let (alone, load_alone) = (compute(), pump(scratch, None)?);
         let stop = AtomicBool::new(false);
         let (beside, load_beside) = std::thread::scope(|scope| {
-            let pump = scope.spawn(|| pump(&scratch.path, Some(&stop)));
+            let pump = scope.spawn(|| pump(scratch, Some(&stop)));
             let beside = compute();
             stop.store(true, Ordering::Relaxed);
             (beside, pump.join().unwrap_or(Ok(0.0)))
@@ -197,20 +211,18 @@ pub(super) fn contention(
     Ok((spread(computing), spread(loading)))
 }
 
-/// Reads a file again and again until told to stop, or a few times; bytes per second.
-fn pump(path: &Path, stop: Option<&AtomicBool>) -> io::Result<f64> {
-    let mut slab = vec![0u8; 16 << 20];
-    let (mut read, mut result) = (0u64, Ok(()));
+/// Reads the whole file, a block after the other, again and again until told to stop, or once; bytes per second.
+fn pump(scratch: &Scratch, stop: Option<&AtomicBool>) -> io::Result<f64> {
+    let mut slots = vec![0u8; 64 << 20];
+    let block = slots.len() / 4;
+    let file = File::open(&scratch.path)?;
+    let (mut read, mut result) = (0, Ok(()));
     let time = seconds(|| {
-        result = (|| {
-            let mut turns = 0;
-            while stop.map_or(turns < 12, |stop| !stop.load(Ordering::Relaxed)) {
-                let mut file = File::open(path)?;
-                file.read_exact(&mut slab)?;
-                (read, turns) = (read + slab.len() as u64, turns + 1);
-            }
-            Ok(())
-        })();
+        while result.is_ok() && stop.map_or(read < scratch.bytes, |stop| !stop.load(Ordering::Relaxed)) {
+            let slot = (read as usize / block % 4) * block;
+            result = file.read_exact_at(&mut slots[slot..slot + block], read % scratch.bytes);
+            read += block as u64;
+        }
     });
     result.map(|()| read as f64 / time)
 }

@@ -56,6 +56,7 @@ fn device(options: &RecordOptions, measured: &Measured) -> DevicePart {
         ops: classes(measured),
         recorded: Some(Recorded {
             sites: measured.sites.iter().map(|(kind, shapes)| table(*kind, rows(shapes), &source)).collect(),
+            allocation: Some(rate(&measured.allocation, source("device buffers allocated, their pages written"))),
             contention: Some(contention(measured, &source)),
             calibration: Vec::new(),
         }),

@@ -143,6 +143,7 @@ pub fn machine() -> Machine {
         device: Device {
             name: "test".into(),
             memory: Bytes::gib(12),
+            allocation: None,
             unified: false,
             granularity: GRANULE,
             fixed_overhead: Bytes(FIXED),

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 
 use crate::schema::{LevelPart, Measurement, Profile, Recorded, SiteRows};
 
-use super::Lint;
+use super::{Lint, Scale};
 
 /// Up to an hour for one call.
 const TIME_NS: RangeInclusive<f64> = 1e-3..=3.6e12;
@@ -39,6 +39,9 @@ impl Lint {
     fn tables(&mut self, recorded: &Recorded) {
         for (i, table) in recorded.sites.iter().enumerate() {
             self.site(&format!("device.recorded.sites[{i}]"), table);
+        }
+        if let Some(allocation) = &recorded.allocation {
+            self.rate("device.recorded.allocation", allocation, &Scale::bytes(None));
         }
         if let Some(contention) = &recorded.contention {
             self.figure("device.recorded.contention.compute", &contention.compute, &SHARE);

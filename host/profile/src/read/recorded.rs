@@ -12,6 +12,7 @@ impl FromNode for Recorded {
     fn from_node(node: &Node<'_>) -> Result<Self, Finding> {
         Ok(Self {
             sites: node.at("sites")?,
+            allocation: node.optional("allocation")?,
             contention: node.optional("contention")?,
             calibration: node.optional("calibration")?.unwrap_or_default(),
         })

@@ -6,13 +6,16 @@ use std::str::FromStr;
 use loadline_core::{DType, Op, Provenance, Quantiles, SitePoint, StageKind};
 use serde::{Serialize, Serializer};
 
-use super::Figure;
+use super::{Figure, Rate};
 
 /// What was measured on a device itself.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Recorded {
     /// Times of operations by shape.
     pub sites: Vec<SiteRows>,
+    /// Bytes per second of allocating a device buffer, its pages included.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub allocation: Option<Rate>,
     /// What computing and loading do to each other, if they share anything.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub contention: Option<ContentionPart>,

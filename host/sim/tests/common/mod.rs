@@ -77,6 +77,7 @@ pub fn machine(disk_ns: u64, unified: bool) -> Machine {
             granularity: 1,
             fixed_overhead: Bytes::ZERO,
             kernel_set: "made-up".into(),
+            allocation: None,
             unified,
         },
         host: HostSpec { memory: Bytes::MAX, convert: flat(1e9) },

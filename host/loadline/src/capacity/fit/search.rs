@@ -9,7 +9,7 @@ use super::{Beyond, Fit, Fitting, Proof, Question, Reason, Target};
 use crate::capacity::compare::compare_asked;
 use crate::capacity::row::{Figures, exact};
 use crate::capacity::{Axis, Contender, Ladder, SortKey, Watch, best};
-use crate::planning::{Attempt, Bench, Planned, Refused, Shelf, could_fit, least_needs, smallest_budget};
+use crate::planning::{Attempt, Bench, Planned, Refused, Shelf, could_fit, smallest_budget};
 use crate::{Asked, Error, Planner};
 
 /// So many values beyond the answer are planned one by one.
@@ -129,12 +129,22 @@ fn largest(needs: &[Reservation], before: &[Reservation]) -> Option<(String, Byt
 }
 
 /// Says which reservation grew from the value that fits to the one that does not.
-fn explain(reason: &mut Reason, fits: &Planned, search: &Search<'_>) {
+fn explain(reason: &mut Reason, fits: &Planned) {
     let Reason::Memory { stage, needs, reservation, grew, .. } = reason else { return };
-    let Some(same) = fits.job.stages.iter().find(|s| s.name == *stage) else { return };
-    if let Some((name, by)) = largest(needs, &least_needs(&fits.job, same, search.question.machine)) {
+    let Some(same) = fits.forecast.stages.iter().find(|s| s.name == *stage) else { return };
+    if let Some((name, by)) = largest(&weights_as_one(needs), &weights_as_one(&same.reservations)) {
         (*reservation, *grew) = (Some(name), by);
     }
+}
+
+/// What holds weights counts as `slots`, and what a policy keeps on top of them not at all: how weights are placed is the
+/// policy's choice, which changes from plan to plan.
+fn weights_as_one(reservations: &[Reservation]) -> Vec<Reservation> {
+    let holds = |r: &&Reservation| ["residents", "slots", "kept"].contains(&r.name.as_str());
+    let bytes = reservations.iter().filter(holds).map(|r| r.bytes).sum();
+    let weights = Reservation { name: "slots".to_owned(), bytes };
+    let others = reservations.iter().filter(|r| !holds(r) && r.name != "policy").cloned();
+    std::iter::once(weights).chain(others).collect()
 }
 
 pub(super) fn most(question: &Question<'_>, axis: Axis, watch: &Watch<'_>) -> Result<Fit, Error> {
@@ -145,6 +155,9 @@ pub(super) fn most(question: &Question<'_>, axis: Axis, watch: &Watch<'_>) -> Re
     let climb = Climb { search: &search, ladder: &ladder };
     climb.run(Target::Most(axis))
 }
+
+/// The largest value that fits so far: its place, its plan and who made it.
+type Best<'a> = Option<(usize, Box<Planned>, &'a Contender)>;
 
 /// A search along a ladder.
 struct Climb<'a> {
@@ -181,7 +194,7 @@ impl<'a> Climb<'a> {
 
     fn run(&self, target: Target) -> Result<Fit, Error> {
         let ceiling = self.ceiling()?;
-        let mut best = None;
+        let mut best: Best<'_> = None;
         // Bisection finds a place where fitting ends; it need not be the only one.
         let (mut low, mut high) = (0, ceiling);
         while low < high {
@@ -198,7 +211,7 @@ impl<'a> Climb<'a> {
         let next = best.as_ref().map_or(0, |(index, ..)| index + 1);
         let mut beyond = self.beyond(next)?;
         if let (Some(beyond), Some((_, fits, _))) = (&mut beyond, &best) {
-            explain(&mut beyond.reason, fits, self.search);
+            explain(&mut beyond.reason, fits);
         }
         let answer = best.map(|(index, planned, by)| self.search.fitting(self.ladder.value(index), &planned, by));
         let proof = Proof {
@@ -211,12 +224,7 @@ impl<'a> Climb<'a> {
     }
 
     /// Plans what lies between the answer and the ceiling, and goes on from whatever fits there.
-    #[allow(clippy::type_complexity)]
-    fn scan(
-        &self,
-        mut best: Option<(usize, Box<Planned>, &'a Contender)>,
-        ceiling: usize,
-    ) -> Result<(Option<(usize, Box<Planned>, &'a Contender)>, Option<usize>, bool), Error> {
+    fn scan(&self, mut best: Best<'a>, ceiling: usize) -> Result<(Best<'a>, Option<usize>, bool), Error> {
         let first = best.as_ref().map_or(0, |(index, ..)| index + 1);
         let (mut next, mut left, mut last) = (first, SCANNED, None);
         while next < ceiling && left > 0 {
@@ -289,7 +297,7 @@ pub(super) fn least_vram(question: &Question<'_>, watch: &Watch<'_>) -> Result<F
     let below = planned.budget.device - Bytes(granule);
     let beyond = match at(below)? {
         Probe::Not(mut reason) => {
-            explain(&mut reason, &planned, &search);
+            explain(&mut reason, &planned);
             Some(Beyond { value: exact(below), budget: below, reason })
         }
         Probe::Fits(..) => None,

@@ -272,7 +272,7 @@ pub(super) fn trade(curve: &Curve, budget: Bytes) -> Plot {
             Scatter::new(vec![gib(knee.budget)], vec![knee.cold.as_f64() / divisor])
                 .name(&text)
                 .mode(Mode::Markers)
-                .hover_text_array(vec![text.clone()])
+                .hover_text_array(vec![text])
                 .hover_template("%{hovertext}<extra></extra>")
                 .marker(Marker::new().size(15).color("rgba(0,0,0,0)").line(Line::new().color(RED).width(3.0))),
         );
