@@ -137,11 +137,15 @@ pub struct SiteTable {
     dtype: DType,
     weight: DType,
     points: Vec<SitePoint>,
+    /// Output channels are computed in groups of so many, and a part of a group takes as long as a whole one.
+    tile: u64,
     /// Factors of [`terms`], in nanoseconds.
     factors: [f64; TERMS],
 }
 
 const TERMS: usize = 5;
+/// Widths of register tiles and of matrix units; which one a kernel has shows in its times.
+const TILES: [u64; 6] = [1, 8, 16, 32, 64, 128];
 /// So many of the nearest measured shapes correct a time.
 const NEIGHBOURS: usize = 6;
 /// The fit converges in a few dozen sweeps.
@@ -151,8 +155,12 @@ impl SiteTable {
     /// A table of one operation, its arithmetic's type and its weights' type; there must be a point.
     #[must_use]
     pub fn new(op: Op, dtype: DType, weight: DType, points: Vec<SitePoint>) -> Self {
-        let factors = fit(op, &points);
-        Self { op, dtype, weight, points, factors }
+        let (tile, factors) = TILES
+            .iter()
+            .map(|tile| (*tile, fit(op, *tile, &points)))
+            .min_by(|a, b| residual(op, a, &points).total_cmp(&residual(op, b, &points)))
+            .unwrap_or((1, [0.0; TERMS]));
+        Self { op, dtype, weight, points, tile, factors }
     }
 
     /// Whether the table is for such operations.
@@ -186,7 +194,12 @@ impl SiteTable {
     }
 
     fn fitted(&self, dims: &[u64; 4]) -> f64 {
-        terms(self.op, dims).iter().zip(self.factors).map(|(term, factor)| term * factor).sum::<f64>().max(1.0)
+        terms(self.op, self.tile, dims)
+            .iter()
+            .zip(self.factors)
+            .map(|(term, factor)| term * factor)
+            .sum::<f64>()
+            .max(1.0)
     }
 }
 
@@ -196,11 +209,12 @@ fn distance(a: &[u64; 4], b: &[u64; 4]) -> f64 {
 }
 
 /// What the time of an operation is a sum of: a start, its arithmetic, and passes over each of its operands.
-fn terms(op: Op, dims: &[u64; 4]) -> [f64; TERMS] {
+fn terms(op: Op, tile: u64, dims: &[u64; 4]) -> [f64; TERMS] {
     let [a, b, c, d] = dims.map(|n| n as f64);
+    let whole = |n: u64| n.next_multiple_of(tile) as f64;
     match op {
-        Op::Linear | Op::LinearActivated => [1.0, a * b * c, b * c, a * c, a * b],
-        Op::Conv => [1.0, a * b * c * d, b * c * d, a * b, a * c],
+        Op::Linear | Op::LinearActivated => [1.0, a * whole(dims[1]) * c, b * c, a * c, a * b],
+        Op::Conv => [1.0, a * b * whole(dims[2]) * d, b * c * d, a * b, a * c],
         Op::Attention | Op::AttentionBiased => [1.0, a * b * c * d, a * b * c, a * c * d, b * c * d],
         Op::LayerNorm | Op::RmsNorm | Op::RmsNormAssign | Op::ChannelNorm | Op::ChannelNormAssign => {
             [1.0, a * b, a, 0.0, 0.0]
@@ -210,11 +224,21 @@ fn terms(op: Op, dims: &[u64; 4]) -> [f64; TERMS] {
     }
 }
 
+/// The terms of each point as shares of its time.
+fn relative(op: Op, tile: u64, points: &[SitePoint]) -> Vec<[f64; TERMS]> {
+    points.iter().map(|p| terms(op, tile, &p.dims).map(|term| term / p.time_ns.p50.max(1.0))).collect()
+}
+
+/// The sum of the squares of the relative errors.
+fn residual(op: Op, (tile, factors): &(u64, [f64; TERMS]), points: &[SitePoint]) -> f64 {
+    let sum = |row: [f64; TERMS]| row.iter().zip(factors).map(|(r, f)| r * f).sum::<f64>();
+    relative(op, *tile, points).into_iter().map(|row| (1.0 - sum(row)).powi(2)).sum()
+}
+
 /// Factors that are not negative and minimise the squares of the relative errors: coordinate descent on the normal
 /// equations, which never increases the sum.
-fn fit(op: Op, points: &[SitePoint]) -> [f64; TERMS] {
-    let rows: Vec<[f64; TERMS]> =
-        points.iter().map(|p| terms(op, &p.dims).map(|term| term / p.time_ns.p50.max(1.0))).collect();
+fn fit(op: Op, tile: u64, points: &[SitePoint]) -> [f64; TERMS] {
+    let rows = relative(op, tile, points);
     let mut factors = [0.0; TERMS];
     for _ in 0..SWEEPS {
         for j in 0..TERMS {
@@ -268,6 +292,22 @@ mod tests {
             let (got, expected) = (at(&table, dims), smooth(m, n, k));
             assert!((got / expected - 1.0).abs() < 0.02, "{dims:?}: {got} instead of {expected}");
         }
+    }
+
+    #[test]
+    fn the_width_of_tiles_shows_in_the_times() {
+        let padded = |channels: u64| channels.next_multiple_of(32) as f64;
+        let time = |positions: u64, cout: u64| 900.0 + positions as f64 * 64.0 * padded(cout) * 27.0 / 80.0;
+        let point = |positions, cout| SitePoint {
+            dims: [positions, 64, cout, 27],
+            time_ns: Quantiles::exactly(time(positions, cout)),
+        };
+        let sizes = [64, 1024, 16_384];
+        let points = sizes.iter().flat_map(|p| [3, 24, 32, 64, 96, 192].map(|c| point(*p, c))).collect();
+        let table = SiteTable::new(Op::Conv, DType::F32, DType::F32, points);
+        let site = Site { op: Op::Conv, weight: DType::F32, dims: [4096, 64, 40, 27] };
+        let got = table.time_ns(&site, Estimate::Median);
+        assert!((got / time(4096, 40) - 1.0).abs() < 0.02, "{got} instead of {}", time(4096, 40));
     }
 
     #[test]

@@ -123,6 +123,20 @@ fn add(domain: Domain, bytes: usize) {
     PEAK[index(domain)].fetch_max(live, Ordering::Relaxed);
 }
 
+/// Counts memory that no allocator handed out, where the program counts; says whether it does.
+pub(crate) fn claim(domain: Domain, bytes: usize) -> bool {
+    let counting = is_counting() && bytes >= COUNTED_FROM;
+    if counting {
+        add(domain, bytes);
+    }
+    counting
+}
+
+/// Gives back what was counted by [`claim`].
+pub(crate) fn release(domain: Domain, bytes: usize) {
+    LIVE[index(domain)].fetch_sub(bytes as u64, Ordering::Relaxed);
+}
+
 impl<A: GlobalAlloc> Counting<A> {
     /// # Safety
     /// As for [`GlobalAlloc::alloc`].

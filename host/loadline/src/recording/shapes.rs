@@ -36,9 +36,12 @@ const LINEAR: [[u64; 2]; 13] = [
 const LINEAR_ROWS: [u64; 7] = [1, 8, 32, 128, 512, 2048, 8192];
 
 /// Input and output channels of convolutions, at the widths of Wan's VAE, narrower ones, and its first and last layer.
-const CONV: [[u64; 2]; 12] = [
+const CONV: [[u64; 2]; 15] = [
     [16, 16],
     [32, 32],
+    [48, 48],
+    [64, 64],
+    [64, 128],
     [16, 384],
     [16, 64],
     [96, 3],

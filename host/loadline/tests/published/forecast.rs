@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use loadline::core::{Bytes, Curve, DType, Machine, OpCost, OpKind, Quantiles, Stage, StageForecast};
+use loadline::core::{Bytes, Curve, DType, Machine, Nanos, OpCost, OpKind, Quantiles, Stage, StageForecast};
 use loadline::{Asked, KnobChoice, Model, Planned, Planner, Policy, SamplerOptions, policies, profile, profiles};
 
 use crate::data::{Covers, Imitation, Published, Rows};
@@ -96,41 +96,52 @@ fn plan(row: &Imitation, model: &Model, policy: &Policy, storage: &BTreeMap<Stri
 fn forecast(row: &Imitation, policy: &Policy) -> Forecast {
     let model = Model::open_cataloged(&row.model).unwrap();
     let timed = plan(row, &model, policy, &BTreeMap::new());
-    let stored = if row.stored_as.is_empty() { timed.clone() } else { plan(row, &model, policy, &row.stored_as) };
-    let (parts, per) = match row.covers {
-        Covers::Pipeline => ("", 1.0),
-        Covers::Step => ("denoise", f64::from(row.steps)),
-    };
-    let counts = |name: &str| name.starts_with(parts) && !row.on_host.iter().any(|h| h == name);
-    let seconds = |time: &dyn Fn(&StageForecast) -> f64| -> f64 {
-        timed.forecast.stages.iter().filter(|s| counts(&s.name)).map(time).sum::<f64>() / 1e9 / per
-    };
-    let on_device: Vec<_> = stored.forecast.stages.iter().filter(|s| !row.on_host.contains(&s.name)).collect();
-    let largest = on_device.iter().max_by_key(|s| s.peak).unwrap();
-    let reserved = |stage: &StageForecast, names: &[&str]| -> f64 {
-        stage.reservations.iter().filter(|r| names.contains(&r.name.as_str())).map(|r| r.bytes.as_f64()).sum()
-    };
-    let weights = |stage| reserved(stage, &["residents", "slots", "kept"]);
+    let memory = if row.stored_as.is_empty() { timed.clone() } else { plan(row, &model, policy, &row.stored_as) };
+    let stages: Vec<_> = memory.forecast.stages.iter().filter(|s| !row.on_host.contains(&s.name)).collect();
+    let largest = stages.iter().max_by_key(|s| s.peak).unwrap();
+    let is_attention = |op: &OpCost| op.kind == OpKind::Attention;
     Forecast {
-        time: seconds(&|s| s.cold.as_f64()),
-        p10: seconds(&|s| s.p10.as_f64()),
-        p90: seconds(&|s| s.p90.as_f64()),
-        attention: at_peak(&row.gpu, &timed, &|stage, op| counts(stage) && op.kind == OpKind::Attention) / per,
-        others: at_peak(&row.gpu, &timed, &|stage, op| counts(stage) && op.kind != OpKind::Attention) / per,
+        time: seconds(row, &timed, |s| s.cold),
+        p10: seconds(row, &timed, |s| s.p10),
+        p90: seconds(row, &timed, |s| s.p90),
+        attention: at_peak(row, &timed, is_attention),
+        others: at_peak(row, &timed, |op| !is_attention(op)),
         peak: largest.peak.as_f64(),
         context: reserved(largest, &["fixed"]),
-        weights: on_device.iter().map(|stage| weights(stage)).fold(0.0, f64::max),
+        weights: stages.iter().map(|stage| reserved(stage, &["residents", "slots", "kept"])).fold(0.0, f64::max),
     }
 }
 
+/// Whether the published time has a stage in it.
+fn counts(row: &Imitation, stage: &str) -> bool {
+    let covered = row.covers == Covers::Pipeline || stage.starts_with("denoise");
+    covered && !row.on_host.iter().any(|name| name == stage)
+}
+
+/// How many times what was published went on in the forecast.
+fn repetitions(row: &Imitation) -> f64 {
+    if row.covers == Covers::Step { f64::from(row.steps) } else { 1.0 }
+}
+
+fn seconds(row: &Imitation, planned: &Planned, time: impl Fn(&StageForecast) -> Nanos) -> f64 {
+    let stages = planned.forecast.stages.iter().filter(|stage| counts(row, &stage.name));
+    stages.map(|stage| time(stage).as_f64()).sum::<f64>() / 1e9 / repetitions(row)
+}
+
+fn reserved(stage: &StageForecast, names: &[&str]) -> f64 {
+    let of = stage.reservations.iter().filter(|r| names.contains(&r.name.as_str()));
+    of.map(|r| r.bytes.as_f64()).sum()
+}
+
 /// The time of some of the work if every operation ran at the card's peak, in seconds.
-fn at_peak(gpu: &str, planned: &Planned, counts: &dyn Fn(&str, &OpCost) -> bool) -> f64 {
-    let device = profiles::find(gpu).unwrap().device;
+fn at_peak(row: &Imitation, planned: &Planned, wanted: impl Fn(&OpCost) -> bool) -> f64 {
+    let device = profiles::find(&row.gpu).unwrap().device;
     let of = |stage: &Stage| -> f64 {
         let tasks = stage.run_order().flat_map(|pass| &stage.passes[pass].tasks);
-        tasks.flat_map(|task| &task.ops).filter(|op| counts(&stage.name, op)).map(|op| peak_time(&device, op)).sum()
+        tasks.flat_map(|task| &task.ops).filter(|op| wanted(op)).map(|op| peak_time(&device, op)).sum()
     };
-    planned.job.stages.iter().map(of).sum()
+    let stages = planned.job.stages.iter().filter(|stage| counts(row, &stage.name));
+    stages.map(of).sum::<f64>() / repetitions(row)
 }
 
 fn peak_time(device: &profile::DevicePart, op: &OpCost) -> f64 {

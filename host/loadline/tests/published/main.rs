@@ -51,6 +51,7 @@ fn the_page_is_what_would_be_written_today() {
         ("{{attention same tool}}", page::implied_attention(&lines, "M013", "M047")),
         ("{{width}}", page::width(&lines)),
         ("{{time summary}}", page::time_summary(&lines)),
+        ("{{time by card}}", page::time_by_card(&lines)),
         ("{{memory summary}}", page::memory_summary(&lines)),
         ("{{tables}}", page::tables(&lines)),
         ("{{exclusions}}", page::exclusions(&rows)),

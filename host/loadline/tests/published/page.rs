@@ -1,5 +1,6 @@
 //! The tables of the page.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use loadline::capacity::{Align, Table};
@@ -128,18 +129,22 @@ fn errors_of(errors: &[f64]) -> Vec<String> {
     vec![errors.len().to_string(), percent(median(errors.to_vec())), unsigned, percent(worst)]
 }
 
+/// A name, and the error of an estimate where the row has what it estimates.
 type Estimator<'a> = (&'static str, &'a dyn Fn(&Line) -> Option<f64>);
 
+/// A name for what counts as right, and whether a row is.
+type Right<'a> = (&'static str, &'a dyn Fn(&Line) -> Option<bool>);
+
 /// The errors of several estimators over rows of each grade.
-fn summary(lines: &[Line], estimators: &[Estimator], hits: (&str, &dyn Fn(&Line) -> Option<bool>)) -> String {
-    let columns = ["estimate", "grade", "rows", "median error", "median size of it", "worst", hits.0];
+fn summary(lines: &[Line], estimators: &[Estimator], right: Right) -> String {
+    let columns = ["estimate", "grade", "rows", "median error", "median size of it", "worst", right.0];
     let columns: Vec<_> = columns.iter().map(|c| (*c, Align::Right)).collect();
     let mut table = Table::new(&columns);
     for (i, (name, error)) in estimators.iter().enumerate() {
         for grade in ["A", "B", "A and B"] {
             let of: Vec<&Line> = lines.iter().filter(|l| grade.contains(l.there.text("grade"))).collect();
             let errors: Vec<f64> = of.iter().filter_map(|l| error(l)).collect();
-            let hit: Vec<bool> = of.iter().filter_map(|l| hits.1(l)).collect();
+            let hit: Vec<bool> = of.iter().filter_map(|l| right.1(l)).collect();
             let share = format!("{} of {}", hit.iter().filter(|h| **h).count(), hit.len());
             let last = if i == 0 { share } else { String::new() };
             table.push([vec![(*name).to_owned(), grade.to_owned()], errors_of(&errors), vec![last]].concat());
@@ -159,6 +164,22 @@ pub(crate) fn time_summary(lines: &[Line]) -> String {
     let roofline = |l: &Line| l.time_error().and(l.there.time()).map(|there| l.forecast.roofline() / there - 1.0);
     let estimators: [Estimator; 2] = [("forecast", &|l| l.time_error()), ("data sheet's peak, fully used", &roofline)];
     summary(lines, &estimators, ("within the interval", &|l| l.within()))
+}
+
+/// The errors of time card by card: an assumption about a card shows in all of its rows.
+pub(crate) fn time_by_card(lines: &[Line]) -> String {
+    let columns = [("card", Align::Left), ("rows", Align::Right), ("median error", Align::Right)];
+    let mut table = Table::new(&[&columns[..], &[("least", Align::Right), ("most", Align::Right)]].concat());
+    let mut errors: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
+    for (line, error) in lines.iter().filter_map(|line| Some((line, line.time_error()?))) {
+        errors.entry(&line.here.gpu).or_default().push(error);
+    }
+    for (card, mut errors) in errors {
+        errors.sort_by(f64::total_cmp);
+        let ends = [median(errors.clone()), errors.first().copied(), errors.last().copied()];
+        table.push([vec![card.to_owned(), errors.len().to_string()], ends.map(percent).to_vec()].concat());
+    }
+    table.markdown()
 }
 
 pub(crate) fn memory_summary(lines: &[Line]) -> String {

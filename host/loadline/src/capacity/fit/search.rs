@@ -137,8 +137,8 @@ fn explain(reason: &mut Reason, fits: &Planned) {
     }
 }
 
-/// What holds weights counts as `slots`, and what a policy keeps on top of them not at all: how weights are placed is the
-/// policy's choice, which changes from plan to plan.
+/// What holds weights counts as `slots`, and what a policy keeps on top of them not at all: how weights are placed is
+/// the policy's choice, which changes from plan to plan.
 fn weights_as_one(reservations: &[Reservation]) -> Vec<Reservation> {
     let holds = |r: &&Reservation| ["residents", "slots", "kept"].contains(&r.name.as_str());
     let bytes = reservations.iter().filter(holds).map(|r| r.bytes).sum();
