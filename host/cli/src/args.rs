@@ -22,8 +22,8 @@ use crate::report::ReportArgs;
 ///
 /// Exit codes: 0 done, 2 impossible request, 3 nothing fits the budget (with a certificate), 4 bad model files,
 /// 5 bad profile, 6 policy fault, 7 budget exceeded, 8 out of device memory, 9 out of host memory, 10 cannot write,
-/// 11 interrupted with a checkpoint, 12 bad lock file, 20 profiles differ, 21 a locked plan no longer fits, 22 it is
-/// slower, 23 it needs more memory, 130 stopped, 1 a bug.
+/// 11 interrupted with a checkpoint, 12 bad lock file, 13 stopped without a result, 20 profiles differ,
+/// 21 a locked plan no longer fits, 22 it is slower, 23 it needs more memory, 1 a bug.
 #[derive(Parser)]
 #[command(name = "loadline", version, about, verbatim_doc_comment)]
 pub(crate) struct Args {

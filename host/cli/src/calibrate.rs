@@ -33,7 +33,10 @@ pub(crate) fn run(args: &CalibrateArgs) -> Result<(), Error> {
         files(&args.traces)?.iter().map(|path| TraceFile::read(path)).collect::<Result<_, _>>()?;
     let samples = matching(&traces, &profile.hash(), &args.profile)?;
     let table = errors(&samples);
-    let levels = levels(&samples, &format!("{} runs, by loadline calibrate", traces.len()));
+    let levels = levels(
+        &samples,
+        &format!("{} runs, by loadline calibrate", traces.iter().filter(|t| !t.samples.is_empty()).count()),
+    );
     if args.json {
         print_json(&serde_json::json!({ "schema": "loadline-calibration/1", "stages": table, "levels": levels }));
     } else {
@@ -99,7 +102,10 @@ fn files(given: &[PathBuf]) -> Result<Vec<PathBuf>, Error> {
         }
     }
     files.retain(|path| path.extension().is_some_and(|e| e == "json") || given.contains(path));
-    files.sort();
+    // A trace that was named twice is one run.
+    let place = |path: &PathBuf| path.canonicalize().unwrap_or_else(|_| path.clone());
+    files.sort_by_cached_key(place);
+    files.dedup_by_key(|path| place(path));
     if files.is_empty() {
         let text = "there is no trace: write some with `loadline run ... --trace FILE.json`";
         return Err(Error::Profile(text.to_owned()));

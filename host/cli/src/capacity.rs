@@ -1,24 +1,23 @@
 //! What the verbs of capacity planning share: lists, durations, progress, and Ctrl-C.
 
-use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::io::{Read, Write};
+use std::path::Path;
 
 use clap::Args as ClapArgs;
 use indicatif::{ProgressBar, ProgressStyle};
 use loadline::capacity::{Contender, Watch, contenders};
 use loadline::core::{Bytes, Machine, Nanos};
-use loadline::{Error, policies, profiles};
+use loadline::{Error, ErrorClass, policies, profiles};
 
 use crate::args::WhatArgs;
+use crate::run::stop_with;
 use crate::{policy, setup};
 
 /// Which policies take part, with which settings.
 #[derive(ClapArgs, Clone)]
 pub(crate) struct PoliciesArgs {
-    /// Policies by name or path, with commas between them; `all` for the built-in ones
-    #[arg(long, value_delimiter = ',', default_value = "auto-tune", value_name = "NAME,...")]
+    /// Policies by name or path, with commas between them; `all` for the built-in ones; auto-tune by default
+    #[arg(long, value_delimiter = ',', value_name = "NAME,...")]
     pub policy: Vec<String>,
     /// A setting of the policies that have it: a value, a list (0,8,16) or a range (0..40, 0..40/4)
     #[arg(long = "set", value_name = "KEY=VALUES")]
@@ -84,33 +83,23 @@ pub(crate) fn machines(list: &[String]) -> Result<Vec<Machine>, Error> {
     Ok(machines)
 }
 
-/// Policies with settings.
-pub(crate) fn policies(args: &PoliciesArgs) -> Result<Vec<Contender>, Error> {
+/// Policies with settings; `usual` where none was named.
+pub(crate) fn policies(args: &PoliciesArgs, usual: &str) -> Result<Vec<Contender>, Error> {
     let mut wanted: Vec<String> = Vec::new();
-    for name in names("--policy", &args.policy)? {
+    let named = if args.policy.is_empty() { vec![usual.to_owned()] } else { names("--policy", &args.policy)? };
+    for name in named {
         let all: Vec<String> = if name == "all" { builtin() } else { vec![name] };
         wanted.extend(all.into_iter().filter(|n| !wanted.contains(n)).collect::<Vec<_>>());
     }
     let loaded = wanted.iter().map(|name| policy::open(name)).collect::<Result<Vec<_>, _>>()?;
-    contenders(&loaded, &given(&args.settings)?)
+    let mut given = Vec::new();
+    setup::set(&mut given, &args.settings, "NAME")?;
+    contenders(&loaded, &given)
 }
 
 /// The names of the built-in policies.
 pub(crate) fn builtin() -> Vec<String> {
     policies::names().map(str::to_owned).collect()
-}
-
-/// `key=value` pairs, the last of each key.
-pub(crate) fn given(settings: &[String]) -> Result<Vec<(String, String)>, Error> {
-    let mut given: Vec<(String, String)> = Vec::new();
-    for text in settings {
-        let Some((key, value)) = text.split_once('=') else {
-            return Err(Error::Settings(format!("--set {text}: write KEY=VALUE; see `loadline policy show NAME`")));
-        };
-        given.retain(|(k, _)| k != key.trim());
-        given.push((key.trim().to_owned(), value.trim().to_owned()));
-    }
-    Ok(given)
 }
 
 /// A duration as people write it: `90s`, `10min`, `1.5h`.
@@ -132,7 +121,7 @@ pub(crate) fn duration(text: &str) -> Result<Nanos, String> {
 
 /// Runs a long search with a bar on standard error and Ctrl-C as its end.
 pub(crate) fn watched<T>(what: &'static str, search: impl FnOnce(&Watch<'_>) -> Result<T, Error>) -> Result<T, Error> {
-    let stop = stop_on_signal()?;
+    let stop = stop_with(ErrorClass::Stopped, "stopping after the plans that are being made")?;
     // Where standard error is no terminal, nothing is drawn.
     let bar = ProgressBar::new(0);
     let style = ProgressStyle::with_template("{msg} {pos} of {len} [{bar:30}] {elapsed}");
@@ -149,19 +138,6 @@ pub(crate) fn watched<T>(what: &'static str, search: impl FnOnce(&Watch<'_>) -> 
     result
 }
 
-/// The first Ctrl-C ends the search between two plans, the second ends the process.
-fn stop_on_signal() -> Result<Arc<AtomicBool>, Error> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let seen = Arc::clone(&stop);
-    let handler = move || {
-        if seen.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
-        }
-    };
-    ctrlc::set_handler(handler).map_err(|e| Error::Request(format!("no handler for Ctrl-C: {e}")))?;
-    Ok(stop)
-}
-
 /// Prints a text that ends in a line break of its own.
 pub(crate) fn print(text: &str) {
     say!("{}", text.trim_end_matches('\n'));
@@ -172,10 +148,22 @@ pub(crate) fn write(path: &Path, text: &str) -> Result<(), Error> {
     loadline::write_whole(path, |out: &mut dyn Write| out.write_all(text.as_bytes()))
 }
 
-/// Reads a small text file.
-pub(crate) fn read(path: &PathBuf) -> Result<String, Error> {
-    std::fs::read_to_string(path)
-        .map_err(|e| Error::Output { path: path.clone(), detail: format!("{e}; check the path") })
+/// The most bytes of a text file that people write or review.
+const TEXT_MOST: u64 = 1 << 20;
+
+/// Reads a small text file, or says why not.
+pub(crate) fn read(path: &Path) -> Result<String, String> {
+    // Opening a pipe would wait for somebody who writes, so the kind is asked for first.
+    if !std::fs::metadata(path).map_err(|e| e.to_string())?.is_file() {
+        return Err("this is no ordinary file".to_owned());
+    }
+    let mut text = String::new();
+    let file = std::fs::File::open(path).map_err(|e| e.to_string())?;
+    file.take(TEXT_MOST + 1).read_to_string(&mut text).map_err(|e| e.to_string())?;
+    if text.len() as u64 > TEXT_MOST {
+        return Err("this has more than 1 MiB".to_owned());
+    }
+    Ok(text)
 }
 
 #[cfg(test)]

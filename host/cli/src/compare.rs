@@ -1,7 +1,7 @@
 //! `loadline compare`.
 
 use clap::Args as ClapArgs;
-use loadline::capacity::{Ask, Grid, Row, SortKey, compare, rows_csv, rows_json, rows_table, sort};
+use loadline::capacity::{Ask, Grid, SortKey, compare, none_fits, rows_csv, rows_json, rows_table, sort};
 use loadline::core::Bytes;
 use loadline::{Asked, Error, Model};
 
@@ -52,7 +52,7 @@ pub(crate) fn run(args: &CompareArgs) -> Result<(), Error> {
             capacity::print(&rows_table(&rows).text());
         }
     }
-    if best { Ok(()) } else { Err(nothing(&rows)) }
+    if best { Ok(()) } else { Err(none_fits(&rows)) }
 }
 
 fn grid(args: &CompareArgs) -> Result<Grid, Error> {
@@ -65,7 +65,12 @@ fn grid(args: &CompareArgs) -> Result<Grid, Error> {
     let mut budgets = args.vram.clone();
     budgets.sort_unstable();
     budgets.dedup();
-    let grid = Grid { asks, machines: machines(&args.gpu)?, contenders: policies(&args.workload.policies)?, budgets };
+    let grid = Grid {
+        asks,
+        machines: machines(&args.gpu)?,
+        contenders: policies(&args.workload.policies, "auto-tune")?,
+        budgets,
+    };
     grid.check()?;
     Ok(grid)
 }
@@ -78,17 +83,4 @@ fn heading(grid: &Grid) {
         say!("{name} · {} · {} frames · {} steps · guidance {}", r.size, r.frames, r.steps, r.guidance);
     }
     say!();
-}
-
-/// Why there is not a single plan; where no budget helps it is the request's fault.
-fn nothing(rows: &[Row]) -> Error {
-    let refusals = || rows.iter().filter_map(|r| r.outcome.as_ref().err());
-    let least = refusals().filter_map(|no| no.min_budget).min();
-    match (refusals().find(|no| !no.possible), refusals().any(|no| no.possible), least) {
-        (Some(no), false, _) => Error::Request(no.reason.clone()),
-        (_, _, Some(least)) => {
-            Error::NothingFits(format!("none of {} rows fits; the least budget is {least}", rows.len()))
-        }
-        _ => Error::NothingFits(format!("none of {} rows fits, and no budget helps; change the request", rows.len())),
-    }
 }

@@ -51,12 +51,9 @@ pub(crate) fn run(args: &FitArgs) -> Result<(), Error> {
     }
     let model = Model::open(&args.model)?;
     let machine = machine(&args.gpu)?;
-    let mut who = args.workload.policies.clone();
-    // The default policy alone would win every race.
-    if args.fastest && who.policy == ["auto-tune"] {
-        who.policy = vec!["all".to_owned()];
-    }
-    let contenders = policies(&who)?;
+    // One policy alone would win every race.
+    let usual = if args.fastest { "all" } else { "auto-tune" };
+    let contenders = policies(&args.workload.policies, usual)?;
     let wanted = setup::wanted(&args.workload.what, &model, args.workload.used_by_others)?;
     let asked = Asked { vram: args.vram, ..wanted };
     let question =
@@ -68,7 +65,8 @@ pub(crate) fn run(args: &FitArgs) -> Result<(), Error> {
     } else {
         capacity::print(&found.to_string());
     }
+    let time = if args.max_time.is_some() { ", or more --max-time" } else { "" };
     let nothing =
-        || Error::NothingFits(format!("nothing fits on {}; try a larger card or a smaller request", args.gpu));
+        || Error::NothingFits(format!("nothing fits on {}; try a larger card or a smaller request{time}", args.gpu));
     if none { Err(nothing()) } else { Ok(()) }
 }

@@ -10,13 +10,15 @@ use std::path::{Path, PathBuf};
 
 use loadline::Error;
 
-/// The record of one list. It goes away with the last job, and with a run that did not finish any.
+/// The record of one list. It begins with the first job that is finished and goes away with the last. Until it begins,
+/// what an earlier run wrote stays: a run that was refused, or stopped in its first job, costs nothing.
 pub(crate) struct Journal {
     path: PathBuf,
     file: File,
+    command: String,
     done: BTreeSet<String>,
-    /// Whether this run goes by the record; one that was refused leaves it as it is.
-    ours: bool,
+    /// Where the next line goes; what lies behind it counts for nothing.
+    end: u64,
 }
 
 impl Journal {
@@ -41,10 +43,8 @@ impl Journal {
         let whole = text.rfind('\n').map_or(0, |end| end + 1);
         let mut lines = text[..whole].lines();
         let made_by = lines.next();
-        let mut journal = Self { path: path.clone(), file, done: BTreeSet::new(), ours: false };
+        let mut journal = Self { path: path.clone(), file, command: command.to_owned(), done: BTreeSet::new(), end: 0 };
         if !resume || made_by.is_none() {
-            journal.ours = true;
-            journal.begin(command).map_err(unwritten)?;
             return Ok(journal);
         }
         if made_by != Some(command) {
@@ -54,20 +54,8 @@ impl Journal {
                 made_by.unwrap_or_default()
             )));
         }
-        journal.ours = true;
-        journal.done = lines.map(str::to_owned).collect();
-        journal.cut(whole as u64).map_err(unwritten)?;
+        (journal.done, journal.end) = (lines.map(str::to_owned).collect(), whole as u64);
         Ok(journal)
-    }
-
-    fn begin(&mut self, command: &str) -> std::io::Result<()> {
-        self.cut(0)?;
-        self.file.write_all(format!("{command}\n").as_bytes())
-    }
-
-    fn cut(&mut self, length: u64) -> std::io::Result<()> {
-        self.file.set_len(length)?;
-        self.file.seek(SeekFrom::Start(length)).map(drop)
     }
 
     /// Whether an earlier run finished this line.
@@ -81,24 +69,37 @@ impl Journal {
     /// If it cannot be written; the result of the job is there.
     pub(crate) fn finish(&mut self, line: &str) -> Result<(), Error> {
         self.done.insert(line.to_owned());
-        let written = self.file.write_all(format!("{line}\n").as_bytes()).and_then(|()| self.file.sync_all());
-        written.map_err(|e| Error::Output {
+        self.write(line).map_err(|e| Error::Output {
             path: self.path.clone(),
             detail: format!("{e}; free some space, then run the same command with --resume"),
         })
     }
 
+    fn write(&mut self, line: &str) -> std::io::Result<()> {
+        let text = if self.end == 0 { format!("{}\n{line}\n", self.command) } else { format!("{line}\n") };
+        self.file.set_len(self.end)?;
+        self.file.seek(SeekFrom::Start(self.end))?;
+        self.file.write_all(text.as_bytes())?;
+        self.end += text.len() as u64;
+        self.file.sync_all()
+    }
+
     /// All jobs are done.
-    pub(crate) fn close(mut self) {
-        self.done.clear();
+    pub(crate) fn close(self) {
+        self.remove();
+    }
+
+    fn remove(&self) {
+        // A record that stays behind does no harm: the next run of the list replaces it.
+        let _ = std::fs::remove_file(&self.path);
     }
 }
 
 impl Drop for Journal {
     fn drop(&mut self) {
-        if self.ours && self.done.is_empty() {
-            // A record of nothing; one that stays behind does no harm either.
-            let _ = std::fs::remove_file(&self.path);
+        // Opening made the file, and nothing was written.
+        if self.file.metadata().is_ok_and(|file| file.len() == 0) {
+            self.remove();
         }
     }
 }

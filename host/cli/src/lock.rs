@@ -1,15 +1,16 @@
 //! `loadline lock` and `loadline diff`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args as ClapArgs;
-use loadline::capacity::{Allowed, Difference, Lock, Order, Verdict};
+use loadline::capacity::{Allowed, Difference, Lock, LockError, Order, Verdict};
 use loadline::core::Bytes;
 use loadline::{Asked, Error, Model, Planner, policies};
 
 use crate::args::RequestArgs;
 use crate::capacity::{self, machine};
 use crate::model::print_json;
+use crate::run::refuse;
 use crate::{policy, setup};
 
 /// `loadline lock`.
@@ -79,8 +80,8 @@ pub(crate) fn run(args: &LockArgs) -> Result<(), Error> {
         settings: setup::given(&args.request)?,
     };
     let asked = setup::asked(&args.request, &model, args.used_by_others)?;
-    let lock = locked(&ordered, &model, &asked)?;
-    capacity::write(&args.output, &lock.text())?;
+    let lock = locked(&ordered, &model, &asked).inspect_err(|e| refuse(e, args.request.json))?;
+    capacity::write(&args.output, &lock.text()?)?;
     if args.request.json {
         print_json(&lock.json());
     } else {
@@ -121,8 +122,10 @@ pub(crate) fn diff(args: &DiffArgs) -> Result<(), Error> {
     }
 }
 
-fn read(path: &PathBuf) -> Result<Lock, Error> {
-    Ok(Lock::parse(&capacity::read(path)?, &path.display().to_string())?)
+fn read(path: &Path) -> Result<Lock, Error> {
+    let name = path.display().to_string();
+    let text = capacity::read(path).map_err(|detail| LockError::Unreadable { name: name.clone(), detail })?;
+    Ok(Lock::parse(&text, &name)?)
 }
 
 /// Plans a lock's request again.
@@ -135,7 +138,7 @@ fn against_now(old: &Lock, allowed: Allowed) -> Result<Difference, Error> {
         Err(Error::NeverFits(certificate)) => {
             let profile = machine(&ordered.gpu)?;
             let id = policy::open(&ordered.policy)?.id().clone();
-            let inputs = old.changed_inputs(&profile.hash, &id);
+            let inputs = old.changed_inputs(&model.spec.hash(), &profile, &id);
             Ok(Difference::refused(old, inputs, certificate.to_string(), allowed))
         }
         Err(other) => Err(other),

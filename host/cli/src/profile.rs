@@ -11,7 +11,7 @@ use std::process::ExitCode;
 
 use clap::{Args as ClapArgs, Subcommand};
 use loadline::core::Bytes;
-use loadline::profile::Profile;
+use loadline::profile::{FILE_BYTES_MOST, Profile};
 use loadline::{Error, profiles};
 
 use record::RecordArgs;
@@ -146,7 +146,7 @@ fn text(name: &str) -> Result<String, Error> {
     let mut bytes = Vec::new();
     let file = std::fs::File::open(name).map_err(unreadable)?;
     // One byte more than a profile may have, so that a longer file is still seen to be too long.
-    file.take((1 << 20) + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    file.take(FILE_BYTES_MOST + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     String::from_utf8(bytes).map_err(|_| Error::Profile(format!("profile '{name}' is no text: check the path")))
 }
 

@@ -21,7 +21,6 @@ impl Bars {
     pub(crate) fn show(&mut self, event: &Progress<'_>) {
         match event {
             Progress::Planned(policy) => note!("planned by {policy}"),
-            Progress::Checking(bytes) => note!("reading {bytes} of weights once, to find what is no number"),
             Progress::StageStarts { stage, passes, first } => self.stage(stage, *passes, *first),
             Progress::Task { pass, task, of } => self.task(*pass, *task, *of),
             Progress::StageEnded => {

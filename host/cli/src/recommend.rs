@@ -1,6 +1,6 @@
 //! `loadline recommend`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args as ClapArgs;
 use loadline::capacity::{Ask, Prices, Rank, Wish, no_card, recommend, recommendation_json, recommendation_table};
@@ -42,17 +42,22 @@ pub(crate) struct RecommendArgs {
     pub workload: WorkloadArgs,
 }
 
+fn prices(path: &Path) -> Result<Prices, Error> {
+    let bad = |e| Error::Request(format!("--prices {}: {e}; check the path", path.display()));
+    Prices::parse(&capacity::read(path).map_err(bad)?, &path.display().to_string())
+}
+
 pub(crate) fn run(args: &RecommendArgs) -> Result<(), Error> {
     let model = Model::open(&args.model)?;
     let prices = match &args.prices {
-        Some(path) => Some(Prices::parse(&capacity::read(path)?, &path.display().to_string())?),
+        Some(path) => Some(prices(path)?),
         None => None,
     };
     if args.sort == Rank::Cost && prices.is_none() {
         return Err(Error::Request("--sort cost: there are no prices; give --prices FILE".to_owned()));
     }
     let machines = machines(&args.gpu)?;
-    let contenders = policies(&args.workload.policies)?;
+    let contenders = policies(&args.workload.policies, "auto-tune")?;
     let wanted = setup::wanted(&args.workload.what, &model, args.workload.used_by_others)?;
     let asked = Asked { vram: args.vram, ..wanted };
     let request = asked.request.clone();
@@ -69,5 +74,5 @@ pub(crate) fn run(args: &RecommendArgs) -> Result<(), Error> {
         capacity::print(&recommendation_table(&found).text());
         say!("\n{}", found.summary());
     }
-    if found.fastest().is_some() { Ok(()) } else { Err(Error::NothingFits(no_card(&found))) }
+    if found.fastest().is_some() { Ok(()) } else { Err(no_card(&found)) }
 }

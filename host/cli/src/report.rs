@@ -31,6 +31,11 @@ pub(crate) struct ReportArgs {
 }
 
 pub(crate) fn run(args: &ReportArgs) -> Result<(), Error> {
+    if args.request.json {
+        let text =
+            "--json: a report is a page of HTML; leave it out, or print the plan with `loadline plan ... --json`";
+        return Err(Error::Request(text.to_owned()));
+    }
     loadline::check_writable("-o", &args.output)?;
     let model = Model::open(&args.model)?;
     let machine = machine(&args.gpu)?;

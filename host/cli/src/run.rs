@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use loadline::core::{Bytes, Machine};
-use loadline::{Error, JobSpec, Model, Outcome, ResultSink, Session, SessionOptions, perfetto, run_json};
+use loadline::{Error, ErrorClass, JobSpec, Model, Outcome, ResultSink, Session, SessionOptions, perfetto, run_json};
 
 use crate::args::RunArgs;
 use crate::model::print_json;
@@ -96,16 +96,21 @@ fn write_trace(path: &Path, outcome: &Outcome, machine: &Machine) -> Result<(), 
     loadline::write_whole(path, |out| out.write_all(trace.to_string().as_bytes()))
 }
 
-/// The first Ctrl-C asks the run to stop at the next safe point, the second ends the process.
+/// The first Ctrl-C asks the run to stop at the next safe point, the second ends the process; what the last safe point
+/// left can be resumed.
 pub(crate) fn stop_on_signal() -> Result<Arc<AtomicBool>, Error> {
+    stop_with(ErrorClass::Interrupted, "stopping at the next safe point")
+}
+
+/// The first Ctrl-C says what happens and asks for an end, the second ends the process with the code of a class.
+pub(crate) fn stop_with(class: ErrorClass, says: &'static str) -> Result<Arc<AtomicBool>, Error> {
     let stop = Arc::new(AtomicBool::new(false));
     let seen = Arc::clone(&stop);
     let handler = move || {
         if seen.swap(true, Ordering::Relaxed) {
-            // What the last safe point left can be resumed.
-            std::process::exit(loadline::ErrorClass::Interrupted as i32);
+            std::process::exit(class as i32);
         }
-        note!("\nstopping at the next safe point; press Ctrl-C again to stop at once");
+        note!("\n{says}; press Ctrl-C again to stop at once");
     };
     ctrlc::set_handler(handler).map_err(|e| Error::Request(format!("no handler for Ctrl-C: {e}")))?;
     Ok(stop)

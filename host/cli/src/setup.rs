@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use loadline::core::{Bytes, DType, Machine, Request, Settings};
-use loadline::{Asked, Error, KnobChoice, Model, Support, policies, profiles};
+use loadline::core::{Bytes, DType, Machine, Provenance, Request, Settings};
+use loadline::{Asked, Error, KnobChoice, Model, Support, device_name, policies, profiles};
 use loadline::{SamplerOptions, ScheduleKind};
 
 use crate::args::{RequestArgs, WhatArgs};
@@ -28,7 +28,19 @@ pub(crate) fn this_machine(name: &str) -> Result<Machine, Error> {
     machine.host.memory = Bytes(system.total_memory());
     machine.device.memory = machine.host.memory;
     loadline::use_local_kernels(&mut machine);
+    if machine.device.name != device_name(&processor()?) {
+        // Times of another machine are at best like this one's, whatever they are on the other.
+        machine.provenance = machine.provenance.max(Provenance::Derived);
+    }
     Ok(machine)
+}
+
+/// The processor, as people call it.
+pub(crate) fn processor() -> Result<String, Error> {
+    let mut system = sysinfo::System::new().map_err(|e| Error::Profile(format!("the processor is unknown: {e}")))?;
+    system.refresh_cpu_all();
+    let brand = system.cpus().first().map_or("", |cpu| cpu.brand()).trim().to_owned();
+    Ok(if brand.is_empty() { "unnamed processor".to_owned() } else { brand })
 }
 
 /// What was asked for, with the model's usual values where nothing was said.
@@ -85,17 +97,21 @@ pub(crate) fn given(args: &RequestArgs) -> Result<Vec<(String, String)>, Error> 
     if let Some(path) = &args.settings_file {
         given.extend(settings_file(path)?);
     }
-    for text in &args.settings {
+    set(&mut given, &args.settings, &args.policy)?;
+    Ok(given)
+}
+
+/// Adds the `KEY=VALUE` pairs of `--set`, the last of each key, for a policy.
+pub(crate) fn set(given: &mut Vec<(String, String)>, texts: &[String], policy: &str) -> Result<(), Error> {
+    for text in texts {
         let Some((key, value)) = text.split_once('=') else {
-            return Err(Error::Settings(format!(
-                "--set {text}: write KEY=VALUE; see `loadline policy show {}`",
-                args.policy
-            )));
+            let way_out = format!("write KEY=VALUE; see `loadline policy show {policy}`");
+            return Err(Error::Settings(format!("--set {text}: {way_out}")));
         };
         given.retain(|(k, _)| k != key.trim());
         given.push((key.trim().to_owned(), value.trim().to_owned()));
     }
-    Ok(given)
+    Ok(())
 }
 
 fn settings_file(path: &Path) -> Result<Vec<(String, String)>, Error> {

@@ -150,16 +150,24 @@ pub(crate) fn run(planned: &Planned, measured: &Measured) {
         ""
     );
     say!("{:<14} {:>34}   {:>34}", "stage", "device memory", "time");
-    for stage in &measured.stages {
+    let mut peak = Bytes::ZERO;
+    for (n, stage) in measured.stages.iter().enumerate() {
         let Some(forecast) = planned.forecast.stages.iter().find(|s| s.name == stage.name) else { continue };
-        row(&stage.name, (forecast.peak, stage.device_peak), (forecast.cold, stage.time));
+        let whole = n > 0 || measured.first_pass == 0;
+        row(&stage.name, (forecast.peak, stage.device_peak), (whole.then_some(forecast.cold), stage.time));
+        peak = peak.max(forecast.peak);
     }
-    let peaks = (planned.forecast.device_peak(), measured.device_peak());
-    row("all", peaks, (planned.forecast.total(|s| s.cold), measured.time()));
+    let cold = (!measured.resumed).then(|| planned.forecast.total(|s| s.cold));
+    row("all", (peak, measured.device_peak()), (cold, measured.time()));
+    if measured.resumed {
+        say!(
+            "\nonly what ran since the checkpoint is measured; a stage of which a part ran has no forecast of its time"
+        );
+    }
     say!("\nbudget {}, never above {}", planned.budget.device, measured.device_peak());
 }
 
-fn row(name: &str, memory: (Bytes, Bytes), time: (Nanos, Nanos)) {
+fn row(name: &str, memory: (Bytes, Bytes), time: (Option<Nanos>, Nanos)) {
     let off = |forecast: f64, measured: f64| {
         if measured == 0.0 { String::new() } else { format!("{:+.1}%", 100.0 * (forecast / measured - 1.0)) }
     };
@@ -168,9 +176,9 @@ fn row(name: &str, memory: (Bytes, Bytes), time: (Nanos, Nanos)) {
         memory.0,
         memory.1,
         off(memory.0.as_f64(), memory.1.as_f64()),
-        time.0,
+        time.0.map_or_else(|| "-".to_owned(), |forecast| forecast.to_string()),
         time.1,
-        off(time.0.as_f64(), time.1.as_f64())
+        time.0.map_or_else(String::new, |forecast| off(forecast.as_f64(), time.1.as_f64()))
     );
 }
 

@@ -46,17 +46,31 @@ fn bad_lists_and_grids_are_refused_before_planning() {
         (format!("{compare} --jobs 0"), 2, "1..=1000000"),
         (format!("{compare} --csv --json"), 2, "cannot be used with"),
         (format!("{compare} --frames 80"), 2, "--frames 77 and --frames 81"),
-        (format!("{compare} --vram 1GiB"), 3, "none of 1 rows fits"),
+        (format!("{compare} --vram 1GiB"), 3, "none of 1 rows fits; the least budget is 2108MiB"),
+        (format!("{compare} --vram 1GiB"), 3, "needs a budget of 2108MiB at least (stage denoise)"),
+        (format!("{compare} --vram 1GiB --csv"), 3, ",denoise,"),
+        ("plan wan2.1-t2v-1.3b --gpu rtx-4090 --vram 1GiB".to_owned(), 3, "stage 'denoise' needs a budget of 2108MiB"),
         ("fit wan2.1-t2v-1.3b --gpu rtx-4090".to_owned(), 2, "--max"),
         ("fit wan2.1-t2v-1.3b --gpu rtx-4090 --max beauty".to_owned(), 2, "frames, size or steps"),
         ("fit wan2.1-t2v-1.3b --gpu rtx-4090 --max steps".to_owned(), 2, "--max-time"),
+        ("fit wan2.1-t2v-1.3b --gpu rtx-4090 --min vram --frames 80".to_owned(), 2, "--frames 77 and --frames 81"),
+        ("fit wan2.1-t2v-1.3b --gpu rtx-4090 --fastest --frames 80".to_owned(), 2, "--frames 77 and --frames 81"),
+        ("fit wan2.1-t2v-1.3b --gpu rtx-4090 --max size --frames 80".to_owned(), 2, "--frames 77 and --frames 81"),
+        ("fit wan2.1-t2v-1.3b --gpu rtx-4090 --max frames --vram 400GiB".to_owned(), 2, "is more than"),
         ("fit flux.1-dev --gpu rtx-4090 --max frames".to_owned(), 2, "no choice of frames"),
         ("fit wan2.1-t2v-1.3b --gpu rtx-4090 --max frames --max-time 10".to_owned(), 2, "is no duration"),
         ("fit wan2.1-t2v-1.3b --gpu rtx-4090 --max frames --vram 1GiB".to_owned(), 3, "nothing fits"),
         ("recommend wan2.1-t2v-1.3b --gpu rtx-4090 --sort cost".to_owned(), 2, "--prices"),
-        ("recommend wan2.1-t2v-1.3b --gpu rtx-4090 --prices nowhere.toml".to_owned(), 10, "nowhere.toml"),
+        ("recommend wan2.1-t2v-1.3b --gpu rtx-4090 --prices nowhere.toml".to_owned(), 2, "nowhere.toml"),
+        ("recommend wan2.1-t2v-1.3b --gpu rtx-4090 --prices .".to_owned(), 2, "no ordinary file"),
+        ("recommend wan2.1-t2v-1.3b --gpu rtx-4090,rtx-3090 --frames 80".to_owned(), 2, "--frames 77 and --frames 81"),
+        ("recommend wan2.1-t2v-1.3b --gpu rtx-4090 --vram 400GiB".to_owned(), 2, "is more than"),
         ("recommend wan2.1-t2v-1.3b --gpu rtx-4090 --max-time 1s".to_owned(), 3, "fast enough"),
-        ("diff nowhere.lock --now".to_owned(), 10, "nowhere.lock"),
+        ("diff nowhere.lock --now".to_owned(), 12, "nowhere.lock"),
+        ("diff . --now".to_owned(), 12, "no ordinary file"),
+        ("lock wan2.1-t2v-1.3b --gpu rtx-4090 --ram 9223372036854775808".to_owned(), 2, "inputs.ram_bytes"),
+        ("lock wan2.1-t2v-1.3b --gpu rtx-4090 --vram 1GiB --json".to_owned(), 3, "\"min_budget_bytes\""),
+        ("report wan2.1-t2v-1.3b --gpu rtx-4090 --json".to_owned(), 2, "leave it out"),
         ("lock wan2.1-t2v-1.3b --gpu rtx-4090 -o nowhere/x.lock".to_owned(), 10, "nowhere"),
         ("report wan2.1-t2v-1.3b --gpu rtx-4090 -o nowhere/x.html".to_owned(), 10, "nowhere"),
         ("report wan2.1-t2v-14b --gpu rtx-3060-12gb --vram 1GiB".to_owned(), 3, "smallest budget that works"),
@@ -90,6 +104,16 @@ fn comparisons_have_the_same_rows_in_every_form() {
     assert_eq!(markdown.lines().filter(|l| l.starts_with('|')).count(), 8);
     let again = json(dir.path(), &format!("{args} --json"), 0);
     assert_eq!(value, again, "the order never depends on threads");
+}
+
+#[test]
+fn one_policy_that_was_named_races_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let race = |flags: &str| {
+        let args = format!("fit wan2.1-t2v-1.3b --gpu rtx-4090 --fastest --steps 2 --frames 9 {flags} --json");
+        json(dir.path(), &args, 0)["rows"].as_array().unwrap().len()
+    };
+    assert_eq!([race(""), race("--policy auto-tune"), race("--policy auto-tune,threshold")], [4, 1, 2]);
 }
 
 #[test]

@@ -172,17 +172,49 @@ fn weight_files_that_lie_are_named() {
     check_model(absent, &[INDEX, "\"foo\" is in the index only"]);
 }
 
+/// A weight that is no number is found when it is first read. What was done until then is kept, and goes on with a file
+/// that is whole.
 #[test]
-fn weights_that_are_no_numbers_are_found_before_the_run() {
-    for (value, name) in [(f32::NAN, "NaN"), (f32::INFINITY, "infinity"), (f32::NEG_INFINITY, "infinity")] {
-        for file in [TEXT, SHARD, LAST_SHARD] {
-            let one = |_: &mut Value, data: &mut Vec<u8>| {
-                let end = data.len();
-                data[end - 4..].copy_from_slice(&value.to_le_bytes());
-            };
-            check_model(|m| edit_weights(&m.join(file), one), &[file, "tensor '", name, "download the file again"]);
-        }
+fn weights_that_are_no_numbers_are_named_and_cost_no_finished_step() {
+    let args = run_args(Path::new("m"), "--frames 5 -o x.mp4");
+    let whole = tempfile::tempdir().unwrap();
+    expect(&loadline(whole.path(), &run_args(&fixture(), "--frames 5 -o x.mp4")), 0, &[]);
+    for (file, value, name, kept) in [
+        (TEXT, f32::NAN, "NaN", false),
+        (SHARD, f32::INFINITY, "infinity", true),
+        (LAST_SHARD, f32::NEG_INFINITY, "infinity", true),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let model = dir.path().join("m");
+        copy(&fixture(), &model);
+        edit_weights(&model.join(file), |header, data| spoil(header, data, &[value]));
+        expect(&loadline(dir.path(), &args), 4, &[file, "tensor '", name, "download the file again"]);
+        assert_eq!(names(dir.path()), if kept { vec!["m", "x.mp4.checkpoint"] } else { vec!["m"] }, "{file}");
+        fs::copy(fixture().join(file), model.join(file)).unwrap();
+        expect(&loadline(dir.path(), &format!("{args} --resume")), 0, &[]);
+        assert!(fs::read(dir.path().join("x.mp4")).unwrap() == fs::read(whole.path().join("x.mp4")).unwrap(), "{file}");
     }
+}
+
+/// The last numbers of the last tensor that every run reads.
+fn spoil(header: &Value, data: &mut [u8], values: &[f32]) {
+    let tensors = header.as_object().unwrap().iter();
+    let tensors = tensors.filter(|(name, _)| *name != "__metadata__" && *name != "shared.weight");
+    let end = tensors.map(|(_, t)| t["data_offsets"][1].as_u64().unwrap()).max().unwrap() as usize;
+    let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+    data[end - bytes.len()..end].copy_from_slice(&bytes);
+}
+
+/// Of the embedding table only the rows of the prompt's tokens are read.
+#[test]
+fn a_row_that_is_no_number_is_named_where_it_is_used() {
+    let all = |header: &mut Value, data: &mut Vec<u8>| {
+        let range = &header["shared.weight"]["data_offsets"];
+        let [start, end] = [0, 1].map(|n| range[n].as_u64().unwrap() as usize);
+        data[start..end].chunks_exact_mut(4).for_each(|b| b.copy_from_slice(&f32::NAN.to_le_bytes()));
+    };
+    let texts = [TEXT, "tensor 'shared.weight' holds NaN at element", "download the file again"];
+    check_model(|m| edit_weights(&m.join(TEXT), all), &texts);
 }
 
 /// A run stopped in the middle of the decoder, with its dump.
@@ -234,11 +266,11 @@ fn damaged_checkpoints_are_refused_and_kept() {
     check(&|c| fs::copy(fixture().join(TEXT), c.join(state)).map(drop).unwrap(), "no checkpoint of loadline");
     let later = |c: &Path| {
         edit_weights(&c.join(state), |header, _| {
-            let text = header["__metadata__"]["loadline"].as_str().unwrap().replace("\"version\":3", "\"version\":4");
+            let text = header["__metadata__"]["loadline"].as_str().unwrap().replace("\"version\":4", "\"version\":5");
             header["__metadata__"]["loadline"] = json!(text);
         })
     };
-    check(&later, "checkpoint version 4, this program reads version 3");
+    check(&later, "checkpoint version 5, this program reads version 4");
     let moved = |c: &Path| {
         edit_weights(&c.join(state), |header, _| {
             let text = header["__metadata__"]["loadline"].as_str().unwrap().replace("\"pass\":2", "\"pass\":1");
@@ -291,7 +323,9 @@ fn a_checkpoint_of_another_run_is_named() {
     at(&fixture(), "--prompt cat --steps 2 --size 64x64", "--size");
     let model = dir.path().join("m");
     copy(&fixture(), &model);
-    edit_weights(&model.join(SHARD), |_, data| data[0] ^= 1);
+    let shard = model.join(SHARD);
+    let dated = |time| fs::File::options().write(true).open(&shard).unwrap().set_modified(time).unwrap();
+    dated(std::time::SystemTime::UNIX_EPOCH);
     at(&model, "--prompt cat --steps 2 --size 64x48", "the weights differ");
     copy(&fixture(), &model);
     edit_json(&model.join("scheduler/scheduler_config.json"), |c| c["flow_shift"] = json!(5.0));

@@ -216,10 +216,34 @@ fn a_list_of_jobs_goes_on_where_it_stopped() {
         let first = fs::metadata(dir.path().join("1.mp4")).unwrap().modified().unwrap();
         let other = loadline(dir.path(), &format!("{args} --resume --guidance 3"));
         expect(&other, 10, &["jobs.jsonl.done", "begun by another command"]);
+        let record = fs::read(dir.path().join("jobs.jsonl.done")).unwrap();
+        fs::rename(dir.path().join("jobs.jsonl"), dir.path().join("whole.jsonl")).unwrap();
+        job_lines(dir.path(), &[lines[0], "{\"output\":\"4.mp4\",\"frames\":0}"]);
+        expect(&loadline(dir.path(), &args), 2, &["line 2"]);
+        fs::rename(dir.path().join("whole.jsonl"), dir.path().join("jobs.jsonl")).unwrap();
+        assert_eq!(fs::read(dir.path().join("jobs.jsonl.done")).unwrap(), record, "a refused run changed the record");
         let out = loadline(dir.path(), &format!("{args} --resume"));
         expect(&out, 0, &["1 of 3 jobs are done already", "job 2 of 3", "job 3 of 3"]);
         assert_eq!(fs::metadata(dir.path().join("1.mp4")).unwrap().modified().unwrap(), first, "{signal}: made again");
         assert!(files(dir.path()) == files(whole.path()), "{signal}: {:?}", names(dir.path()));
+    }
+}
+
+#[test]
+fn what_ran_before_is_in_no_comparison() {
+    let dir = tempfile::tempdir().unwrap();
+    // Two prompts and one of two steps.
+    assert!(interrupted_at(&job(&dir.path().join("x.mp4"), false, 9, None), 3));
+    let out = loadline(dir.path(), &run_args(&fixture(), "--frames 9 -o x.mp4 --resume"));
+    expect(&out, 0, &[]);
+    let text = String::from_utf8(out.stdout).unwrap();
+    let row = |name: &str| {
+        let line = text.lines().find(|line| line.trim_start().starts_with(name));
+        line.unwrap_or_else(|| panic!("no {name} in: {text}")).to_owned()
+    };
+    assert!(!text.contains("text-encode") && text.contains("only what ran since the checkpoint"), "{text}");
+    for (name, percentages) in [("denoise", 1), ("vae-decode", 2), ("all", 1)] {
+        assert_eq!(row(name).matches('%').count(), percentages, "{text}");
     }
 }
 

@@ -194,6 +194,11 @@ fn what_is_derived_from_a_recording_is_derived() {
     assert!(rate["source"].as_str().unwrap().contains("'my-3070'"), "{rate}");
     assert!((rate["points"][0]["p50"].as_f64().unwrap() / (20e12 * 165.2 / 40.6) - 1.0).abs() < 1e-9);
     assert!(!made["device"].to_string().contains("measured"), "nothing derived calls itself measured");
+    check(dir.path(), "profile derive --for rtx-4090 -o My_card.v2.json", 0, &["My_card.v2.json: "]);
+    check(dir.path(), "profile show My_card.v2.json --json", 0, &["\"name\": \"my-card-v2\""]);
+    check(dir.path(), "profile derive --for rtx-4090 --name A_b", 0, &["\"name\": \"a-b\""]);
+    check(dir.path(), "profile derive --for rtx-4090 -o .", 10, &["this names no file"]);
+    check(dir.path(), "profile derive --for rtx-4090 -o nowhere/x.json", 10, &["there is no folder nowhere"]);
     check(dir.path(), "profile derive --for rtx-4090", 0, &["half-ada", "\"name\": \"rtx-4090\""]);
     check(dir.path(), "profile derive --from rtx-4090 --for rtx-4080", 0, &["holds assumptions, not a recording"]);
     check(dir.path(), "profile derive --from cpu --for rtx-4080", 5, &["which the catalog does not have"]);

@@ -180,7 +180,7 @@ impl<'a> Walk<'a> {
             if let Some(block) = block.filter(|b| unread.contains(b)) {
                 unread.retain(|b| *b != block);
                 let block = job.block(block);
-                read += machine.read_time(block.file, block.converts, Estimate::Median).as_f64();
+                read += machine.read_time(block.file, block.conversion, Estimate::Median).as_f64();
                 if read + computing > largest.0 + largest.1 {
                     largest = (read, computing);
                 }

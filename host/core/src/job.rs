@@ -217,8 +217,8 @@ pub struct JobBlock {
     pub slab: Bytes,
     /// Bytes read from the file for it.
     pub file: Bytes,
-    /// True where file and storage type differ, so that loading converts.
-    pub converts: bool,
+    /// The types in the file and on the device where they differ, so that loading converts.
+    pub conversion: Option<(DType, DType)>,
 }
 
 /// A request for a model, lowered with given knobs for a given kernel set.

@@ -139,8 +139,12 @@ pub struct Device {
 pub struct HostSpec {
     /// RAM of the whole machine.
     pub memory: Bytes,
-    /// Bytes per second of conversion between element types while loading.
+    /// Bytes of file per second of conversion between element types while loading.
     pub convert: Curve,
+    /// The same from one type to another, where that was measured.
+    pub conversions: Vec<(DType, DType, Curve)>,
+    /// The time that allocating host memory takes, its pages included, where that was measured.
+    pub allocation: Option<Curve>,
 }
 
 /// The link between host and device.
@@ -283,10 +287,19 @@ impl Machine {
 
     /// The time that reading one block keeps the disk busy, conversion included.
     #[must_use]
-    pub fn read_time(&self, file: Bytes, converts: bool, estimate: crate::Estimate) -> Nanos {
+    pub fn read_time(&self, file: Bytes, conversion: Option<(DType, DType)>, estimate: crate::Estimate) -> Nanos {
         let read = self.disk.read.time_ns(file.as_f64(), estimate);
-        let convert = if converts { self.host.convert.time_ns(file.as_f64(), estimate) } else { 0.0 };
+        let of_pair = |pair| self.host.conversions.iter().find(|(from, to, _)| (*from, *to) == pair);
+        let curve = |pair| of_pair(pair).map_or(&self.host.convert, |(_, _, curve)| curve);
+        let convert = conversion.map_or(0.0, |pair| curve(pair).time_ns(file.as_f64(), estimate));
         Nanos((read + convert).round() as u64)
+    }
+
+    /// The time to allocate the host copy of one block; none where that was not measured.
+    #[must_use]
+    pub fn host_allocation_time(&self, bytes: Bytes, estimate: crate::Estimate) -> Nanos {
+        let time = self.host.allocation.as_ref().map(|curve| curve.time_ns(bytes.as_f64(), estimate));
+        Nanos(time.unwrap_or(0.0).round() as u64)
     }
 
     /// The time to send bytes to the host.

@@ -15,9 +15,8 @@ macro_rules! operations {
     ($($(#[$doc:meta])* $variant:ident $name:literal $dims:literal,)*) => {
         /// An operation of the op layer. What its dimensions are is said with each.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(rename_all = "kebab-case")]
         pub enum Op {
-            $($(#[$doc])* #[doc = concat!(" Dimensions: ", $dims, ".")] $variant,)*
+            $($(#[$doc])* #[doc = concat!(" Dimensions: ", $dims, ".")] #[serde(rename = $name)] $variant,)*
         }
 
         impl Op {
@@ -211,7 +210,7 @@ fn distance(a: &[u64; 4], b: &[u64; 4]) -> f64 {
 /// What the time of an operation is a sum of: a start, its arithmetic, and passes over each of its operands.
 fn terms(op: Op, tile: u64, dims: &[u64; 4]) -> [f64; TERMS] {
     let [a, b, c, d] = dims.map(|n| n as f64);
-    let whole = |n: u64| n.next_multiple_of(tile) as f64;
+    let whole = |n: u64| (n as f64 / tile as f64).ceil() * tile as f64;
     match op {
         Op::Linear | Op::LinearActivated => [1.0, a * whole(dims[1]) * c, b * c, a * c, a * b],
         Op::Conv => [1.0, a * b * whole(dims[2]) * d, b * c * d, a * b, a * c],

@@ -1,6 +1,6 @@
 //! The copy engine of the CPU: one thread that brings blocks into slabs, in the order of the queue.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
@@ -10,7 +10,7 @@ use loadline_engine::{DeviceError, LoadOrder, Span};
 
 use crate::memory::{Domain, within};
 use crate::slab::Slab;
-use crate::source::{BlockSource, WeightFiles};
+use crate::source::{BlockSource, Look, WeightFiles};
 
 /// Where the blocks of the running job come from.
 #[derive(Debug, Default)]
@@ -98,7 +98,7 @@ impl Drop for Copier {
 }
 
 fn work(shared: &(Mutex<Queue>, Condvar), clock: Instant) {
-    let mut masters = Masters::default();
+    let mut brought = Brought::default();
     loop {
         let mut queue = lock(shared);
         let order = loop {
@@ -112,7 +112,7 @@ fn work(shared: &(Mutex<Queue>, Condvar), clock: Instant) {
         };
         drop(queue);
         let start = Nanos(clock.elapsed().as_nanos() as u64);
-        let result = masters.bring(&order);
+        let result = brought.bring(&order);
         let end = Nanos(clock.elapsed().as_nanos() as u64);
         let mut queue = lock(shared);
         queue.finished += 1;
@@ -128,29 +128,30 @@ fn work(shared: &(Mutex<Queue>, Condvar), clock: Instant) {
     }
 }
 
-/// Host copies of blocks whose home is the host. They belong to one job's sources.
+/// What the thread knows of one job's sources.
 #[derive(Default)]
-struct Masters {
-    of: usize,
-    blocks: BTreeMap<BlockId, Vec<u8>>,
+struct Brought {
+    of: Option<Arc<Sources>>,
+    /// Host copies of blocks whose home is the host.
+    masters: BTreeMap<BlockId, Vec<u8>>,
+    /// Blocks whose numbers were looked at; a block that is loaded for every pass is looked at once.
+    seen: BTreeSet<BlockId>,
 }
 
-impl Masters {
+impl Brought {
     fn bring(&mut self, order: &Order) -> Result<(), DeviceError> {
-        let identity = Arc::as_ptr(&order.sources) as usize;
-        if self.of != identity {
-            self.blocks.clear();
-            self.of = identity;
+        if self.of.as_ref().is_none_or(|of| !Arc::ptr_eq(of, &order.sources)) {
+            *self = Self { of: Some(Arc::clone(&order.sources)), ..Self::default() };
         }
-        let source = &order.sources.blocks[order.load.block.0 as usize];
+        let (block, source) = (order.load.block, &order.sources.blocks[order.load.block.0 as usize]);
         let length = slab_length(source);
         // SAFETY: the engine queues a load only when no task reads the slab, and runs the next task that
         // does only after this load has finished; one thread does all loads.
         let target = unsafe { order.slab.write(0, length) };
         if order.load.home == Tier::Disk {
-            return read(&order.sources.files, source, target);
+            return self.read(&order.sources.files, block, source, target);
         }
-        if let Some(master) = self.blocks.get(&order.load.block) {
+        if let Some(master) = self.masters.get(&block) {
             target.copy_from_slice(master);
             return Ok(());
         }
@@ -158,14 +159,27 @@ impl Masters {
         let requested = loadline_core::Bytes(length as u64);
         master.try_reserve_exact(length).map_err(|_| DeviceError::OutOfHostMemory { requested })?;
         master.resize(length, 0);
-        read(&order.sources.files, source, &mut master)?;
+        self.read(&order.sources.files, block, source, &mut master)?;
         target.copy_from_slice(&master);
-        self.blocks.insert(order.load.block, master);
+        self.masters.insert(block, master);
+        Ok(())
+    }
+
+    fn read(
+        &mut self,
+        files: &WeightFiles,
+        block: BlockId,
+        source: &BlockSource,
+        target: &mut [u8],
+    ) -> Result<(), DeviceError> {
+        let look = if self.seen.contains(&block) { Look::Away } else { Look::Close };
+        read(files, source, target, look)?;
+        self.seen.insert(block);
         Ok(())
     }
 }
 
-/// Reads one block into a slab of its own, outside of any run.
+/// Reads one block into a slab of its own, outside of any run; its numbers may be any.
 ///
 /// # Errors
 /// If the file cannot be read or there is no memory for the slab.
@@ -174,7 +188,7 @@ pub fn load_block(files: &WeightFiles, source: &BlockSource) -> Result<Arc<Slab>
     let requested = loadline_core::Bytes(length as u64);
     let slab = Slab::allocate(requested).ok_or(DeviceError::OutOfDeviceMemory { requested })?;
     // SAFETY: nobody else knows the slab yet.
-    read(files, source, unsafe { slab.write(0, length) })?;
+    read(files, source, unsafe { slab.write(0, length) }, Look::Away)?;
     Ok(slab)
 }
 
@@ -183,10 +197,10 @@ fn slab_length(source: &BlockSource) -> usize {
     ends.max().unwrap_or(0)
 }
 
-fn read(files: &WeightFiles, source: &BlockSource, target: &mut [u8]) -> Result<(), DeviceError> {
+fn read(files: &WeightFiles, source: &BlockSource, target: &mut [u8], look: Look) -> Result<(), DeviceError> {
     for segment in &source.segments {
         let bytes = segment.elements * segment.dtype.element_bytes() as usize;
-        files.read_segment(segment, &mut target[segment.place..segment.place + bytes])?;
+        files.read_segment(segment, &mut target[segment.place..segment.place + bytes], look)?;
     }
     Ok(())
 }

@@ -1,9 +1,8 @@
 //! Real machines: memory, copies, weight files.
 //!
 //! On the CPU the "device" is an accounting domain of RAM: slots are slabs, blocks are really read from their files
-//! into them by a thread of its own, and [`memory`] counts every allocation that a stage makes. What a task
-//! computes is not
-//! this crate's business: a [`Compute`] does that. This crate and `loadline-kernels` are the only ones with
+//! into them by a thread of its own, and [`memory`] counts every allocation that a stage makes. What a task computes is
+//! not this crate's business: a [`Compute`] does that. This crate and `loadline-kernels` are the only ones with
 //! `unsafe`.
 // Reading files and the clock is what this crate is for.
 #![allow(clippy::disallowed_methods)]
@@ -11,6 +10,7 @@
 mod cached;
 mod copier;
 mod cpu;
+mod finite;
 pub mod memory;
 mod slab;
 mod source;

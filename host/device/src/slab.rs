@@ -35,8 +35,8 @@ unsafe impl Sync for Slab {}
 impl Slab {
     /// A zeroed slab, or nothing if the system has no memory for it.
     ///
-    /// It is a mapping of its own and not a piece of the heap: allocating takes the same time whatever was freed before,
-    /// and what is freed is the system's at once. Large slabs ask for large pages: a fifth of the time to
+    /// It is a mapping of its own and not a piece of the heap: allocating takes the same time whatever was freed
+    /// before, and what is freed is the system's at once. Large slabs ask for large pages: a fifth of the time to
     /// allocate, and fewer misses when kernels walk through weights.
     #[must_use]
     pub fn allocate(bytes: Bytes) -> Option<Arc<Self>> {

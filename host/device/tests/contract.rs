@@ -116,6 +116,26 @@ fn masters_are_read_once() {
     check(Tier::Disk, [16.0, 32.0]);
 }
 
+/// A block that was finite when it was first loaded is not looked at again; one that was not is never computed with.
+#[test]
+fn blocks_are_looked_at_once() {
+    for home in [Tier::Disk, Tier::Host] {
+        let mut setup = setup();
+        let buffer = setup.device.allocate(BYTES).unwrap();
+        write(&setup.file, f32::NAN);
+        let error = once(&mut setup.device, home, buffer).unwrap_err();
+        let DeviceError::Weights { file, detail } = &error else { panic!("{error}") };
+        assert_eq!(*file, setup.file.display().to_string());
+        assert!(detail.contains("'weight' holds NaN at element 0"), "{detail}");
+        write(&setup.file, 1.0);
+        once(&mut setup.device, home, buffer).unwrap();
+        write(&setup.file, f32::NAN);
+        once(&mut setup.device, home, buffer).unwrap();
+        let sums = setup.sums.0.lock().unwrap();
+        assert!(sums[0] == 16.0 && sums[1].is_nan() == (home == Tier::Disk), "{home:?}: {sums:?}");
+    }
+}
+
 /// Other sources are another job: nothing of the old one's masters is used.
 #[test]
 fn masters_belong_to_their_sources() {

@@ -137,12 +137,12 @@ pub enum DeviceError {
         /// What was asked for.
         requested: Bytes,
     },
-    /// A weight file cannot be read any more.
-    #[error("{file}: {detail}; the run can be resumed when the file is back")]
+    /// A weight file cannot be read any more, or holds no numbers.
+    #[error("{file}: {detail}")]
     Weights {
         /// The file.
         file: String,
-        /// What happened.
+        /// What happened and what to do.
         detail: String,
     },
     /// A result or a checkpoint could not be written.

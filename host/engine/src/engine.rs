@@ -137,7 +137,12 @@ impl<D: Device> Engine<D> {
         }
     }
 
-    /// Blocks that are loaded and where the last plan kept them.
+    /// The blocks that the last plan kept, with their names and sizes, sorted by name.
+    pub fn kept(&self) -> impl Iterator<Item = (&str, Bytes)> {
+        self.kept.keys().map(|(_, name, bytes)| (name.as_str(), *bytes))
+    }
+
+    /// Their bytes.
     pub fn kept_bytes(&self) -> Bytes {
         self.kept.keys().map(|(_, _, bytes)| *bytes).sum()
     }

@@ -30,5 +30,5 @@ pub use prices::{Price, Prices};
 pub use recommend::{
     Rank, Recommendation, Suggestion, Wish, no_card, recommend, recommendation_json, recommendation_table,
 };
-pub use row::{Figures, NoFit, Row, SortKey, Throughput, best, rows_csv, rows_json, rows_table, sort};
+pub use row::{Figures, NoFit, Row, SortKey, Throughput, best, none_fits, rows_csv, rows_json, rows_table, sort};
 pub use table::{Align, Table};

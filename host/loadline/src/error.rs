@@ -39,16 +39,16 @@ pub enum ErrorClass {
     Output = 10,
     /// The run was interrupted and can be resumed.
     Interrupted = 11,
-    /// A lock file is damaged, edited or of another version.
+    /// A lock file is missing, damaged, edited or of another version.
     Lock = 12,
+    /// A search was stopped before it had a result.
+    Stopped = 13,
     /// A locked plan does not fit any more.
     NoLongerFits = 21,
     /// A locked plan became slower than is allowed.
     Slower = 22,
     /// A locked plan needs more device memory than is allowed.
     MoreMemory = 23,
-    /// A search was stopped before it had a result.
-    Stopped = 130,
 }
 
 /// Anything that can go wrong.

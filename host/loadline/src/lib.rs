@@ -31,7 +31,7 @@ pub use model::{Limits, Model, Support, weight_file};
 pub use planning::{
     Asked, Bench, Certificate, KnobChoice, Planned, Planner, Shelf, forecast, forecast_timed, perfetto, policies,
 };
-pub use recording::{RecordOptions, RecordProgress, record};
+pub use recording::{RecordOptions, RecordProgress, device_name, record};
 pub use report::{forecast_json, gap, refusal_json, run_json};
 pub use running::{
     JobSpec, Measured, Outcome, Progress, ResultSink, Session, SessionOptions, StageMeasured, check_writable,

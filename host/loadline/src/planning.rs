@@ -10,9 +10,11 @@ mod refusal;
 mod shelf;
 
 pub use certificate::Certificate;
+pub(crate) use certificate::exact;
 pub(crate) use forecasting::following;
+pub(crate) use forecasting::kept_hash;
 pub use forecasting::{forecast, forecast_timed};
 pub(crate) use planner::Attempt;
 pub use planner::{Asked, KnobChoice, Planned, Planner};
-pub(crate) use refusal::{Refused, could_fit, floor, smallest_budget};
+pub(crate) use refusal::{Refused, Smallest, check_request, could_fit, floor, smallest_budget};
 pub use shelf::{Bench, Shelf};

@@ -21,7 +21,7 @@ pub fn forecast_json(planned: &Planned, machine: &Machine) -> Value {
         "fits": true,
         "model": planned.job.model,
         "model_hash": planned.job.model_hash,
-        "machine": { "name": machine.name, "device": machine.device.name, "hash": machine.hash, "provenance": machine.provenance },
+        "machine": described(machine),
         "request": planned.job.request,
         "knobs": planned.plan.knobs,
         "tiled_to_fit": planned.tiled_to_fit,
@@ -50,6 +50,11 @@ pub fn forecast_json(planned: &Planned, machine: &Machine) -> Value {
     })
 }
 
+fn described(machine: &Machine) -> Value {
+    let Machine { name, device, hash, provenance, .. } = machine;
+    json!({ "name": name, "device": device.name, "hash": hash, "provenance": provenance })
+}
+
 fn memory(budget: Bytes, reservations: &[Reservation]) -> Value {
     let peak: Bytes = reservations.iter().map(|r| r.bytes).sum();
     json!({ "budget_bytes": budget, "peak_bytes": peak, "reservations": reservations })
@@ -66,7 +71,11 @@ fn stage(stage: &StageForecast) -> Value {
         "reservations": stage.reservations,
         "resident_blocks": stage.resident_blocks,
         "streamed_blocks": stage.streamed_blocks,
-        "bound": { "time_ns": stage.bound.time, "gap": gap(stage.cold, stage.bound.time), "binding": stage.bound.binding },
+        "bound": {
+            "time_ns": stage.bound.time,
+            "gap": gap(stage.cold, stage.bound.time),
+            "binding": stage.bound.binding,
+        },
     })
 }
 

@@ -9,8 +9,8 @@ mod noise;
 mod output;
 mod preflight;
 mod session;
-mod suspect;
 mod watch;
+mod weights;
 
 pub use output::{ResultSink, write_whole};
 pub use preflight::{check_writable, same_place};

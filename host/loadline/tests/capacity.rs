@@ -4,8 +4,9 @@
 use std::sync::atomic::AtomicBool;
 
 use loadline::capacity::{
-    Allowed, Ask, Axis, Contender, Difference, Fit, Grid, Ladder, Lock, Order, Question, Reason, SortKey, Target,
-    Verdict, Watch, compare, contenders, fit, rows_csv, rows_json, sort,
+    Allowed, Ask, Axis, Contender, Difference, Fit, Grid, Ladder, Lock, Order, Question, Rank, Reason, SortKey, Target,
+    Verdict, Watch, Wish, compare, contenders, fit, recommend, recommendation_json, recommendation_table, rows_csv,
+    rows_json, sort,
 };
 use loadline::core::{Bytes, Machine, Nanos, Size};
 use loadline::{Asked, Error, KnobChoice, Model, Planned, Planner, SamplerOptions, policies, profiles};
@@ -71,12 +72,31 @@ fn every_row_is_what_a_single_plan_says() {
             }
             (Err(Error::NeverFits(certificate)), Err(no)) => {
                 assert_eq!((&certificate.reason, certificate.min_budget_bytes), (&no.reason, no.min_budget), "{row:?}");
+                assert_eq!((&certificate.stage, &certificate.tensor), (&no.stage, &no.tensor), "{row:?}");
             }
             (Err(Error::Request(reason)), Err(no)) => assert!(!no.possible && no.reason == reason, "{row:?}"),
             (alone, _) => panic!("{:?} against {row:?}", alone.map(|p| p.forecast)),
         }
     }
     assert!(fitting > 15 && rows.len() - fitting > 8, "{fitting} of {}", rows.len());
+}
+
+/// The stage that is named is the one that the smallest budget depends on, in every sentence and for every policy.
+#[test]
+fn a_refusal_names_one_stage_the_one_that_needs_most() {
+    let (model, gpu) = (Model::open(MODEL).unwrap(), machine("rtx-4090"));
+    for name in POLICIES {
+        let by = &contender(name, &[])[0];
+        let refusal = |vram| match plan(&model, &gpu, by, &asked(&model, Some(vram))) {
+            Err(Error::NeverFits(certificate)) => certificate,
+            other => panic!("{name} {vram}: {:?}", other.map(|p| p.forecast)),
+        };
+        let far = refusal(Bytes::gib(1));
+        let near = refusal(far.min_budget_bytes.unwrap() - Bytes(gpu.device.granularity));
+        assert_eq!((&far.stage, far.min_budget_bytes), (&near.stage, near.min_budget_bytes), "{name}");
+        assert!(far.reason.contains(&format!("stage '{}'", far.stage)), "{name}: {far}");
+        assert!(near.reason.contains(&format!("stage '{}'", near.stage)), "{name}: {near}");
+    }
 }
 
 #[test]
@@ -187,6 +207,29 @@ fn the_least_memory_is_a_granule_above_a_refusal() {
     }
 }
 
+/// Plans of the least memory may take too long where larger ones do not.
+#[test]
+fn the_least_memory_within_a_time_is_found() {
+    let (model, gpu) = (Model::open(MODEL).unwrap(), machine("rtx-4090"));
+    let by = contender("auto-tune", &[]);
+    let mut asked = asked(&model, None);
+    (asked.request.frames, asked.request.steps) = (9, 4);
+    asked.request.size = Size { width: 256, height: 256 };
+    let cold = |vram: Option<Bytes>| {
+        let asked = Asked { vram, ..asked.clone() };
+        plan(&model, &gpu, &by[0], &asked).unwrap().forecast.total(|s| s.cold)
+    };
+    let free = search("rtx-4090", &by, &asked, None, Target::LeastVram).answer.unwrap();
+    let (slowest, fastest) = (free.figures.cold, cold(None));
+    let limit = Nanos(u64::midpoint(slowest.0, fastest.0));
+    assert!(fastest < limit && limit < slowest, "{fastest} {slowest}");
+    let found = search("rtx-4090", &by, &asked, Some(limit), Target::LeastVram);
+    let answer = found.answer.unwrap();
+    assert!(answer.figures.cold <= limit && answer.budget > free.budget, "{answer:?}");
+    assert!(matches!(found.beyond.unwrap().reason, Reason::Time(time) if time > limit));
+    assert_eq!(cold(Some(answer.budget)), answer.figures.cold);
+}
+
 #[test]
 fn the_fastest_policy_is_the_fastest_row() {
     let model = Model::open(MODEL).unwrap();
@@ -225,12 +268,53 @@ fn lock(steps: u32, vram: u64) -> Lock {
 #[test]
 fn a_lock_survives_its_file_and_keeps_what_was_asked() {
     let lock = lock(50, 8);
-    let read = Lock::parse(&lock.text(), "a.lock").unwrap();
-    assert_eq!((&read, read.text()), (&lock, lock.text()));
+    let text = lock.text().unwrap();
+    let read = Lock::parse(&text, "a.lock").unwrap();
+    assert_eq!((&read, read.text().unwrap()), (&lock, text.clone()));
     let (asked, (model, gpu, policy, settings)) = (read.asked(), read.order());
     assert_eq!((model, gpu, policy, settings.len()), (MODEL, "rtx-4090", "auto-tune", 0));
     assert_eq!((asked.request.steps, asked.vram), (50, Some(Bytes::gib(8))));
-    assert!(lock.text().len() < 4096, "{}", lock.text().len());
+    assert!(text.len() < 4096, "{}", text.len());
+}
+
+#[test]
+fn a_lock_holds_no_number_that_its_file_cannot() {
+    let model = Model::open(MODEL).unwrap();
+    let (gpu, by) = (machine("rtx-4090"), contender("auto-tune", &[]));
+    let order = Order { model: MODEL, gpu: "rtx-4090", policy: "auto-tune", settings: &[] };
+    let text = |ram: u64| {
+        let asked = Asked { ram: Some(Bytes(ram)), ..asked(&model, None) };
+        Lock::new(&order, &asked, &plan(&model, &gpu, &by[0], &asked).unwrap(), &gpu).text()
+    };
+    assert!(Lock::parse(&text(i64::MAX as u64).unwrap(), "a.lock").is_ok());
+    let error = text(1 << 63).unwrap_err();
+    assert!(matches!(&error, Error::Request(message) if message.contains("inputs.ram_bytes")), "{error}");
+}
+
+#[test]
+fn a_refused_lock_says_which_inputs_changed() {
+    let (lock, gpu, model) = (lock(50, 8), machine("rtx-4090"), Model::open(MODEL).unwrap());
+    let policy = policies::load("auto-tune").unwrap();
+    let same = lock.changed_inputs(&model.spec.hash(), &gpu, policy.id());
+    assert!(same.is_empty(), "{same:?}");
+    let other = Model::open("cogvideox-2b").unwrap().spec.hash();
+    let changed = lock.changed_inputs(&other, &machine("rtx-3060-12gb"), policy.id());
+    assert!(changed[0].contains(&format!("model '{MODEL}' has changed")) && changed.len() == 2, "{changed:?}");
+}
+
+#[test]
+fn an_average_has_no_interval() {
+    let model = Model::open(MODEL).unwrap();
+    let columns = |jobs: u32| {
+        let ask = Ask { asked: asked(&model, None), model: Model::open(MODEL).unwrap() };
+        let wish = Wish { jobs, max_time: None, prices: None, rank: Rank::Time };
+        let by = contender("auto-tune", &[]);
+        let found = watched(|watch| recommend(ask, vec![machine("rtx-4090")], by, &wish, watch)).unwrap();
+        let p10 = recommendation_json(&found)["gpus"][0]["p10_ns"].is_null();
+        let head = recommendation_table(&found).text().lines().next().unwrap().to_owned();
+        (head.contains("likely between"), head.contains("cold"), p10)
+    };
+    assert_eq!((columns(1), columns(5)), ((true, false, false), (false, true, true)));
 }
 
 #[test]

@@ -24,10 +24,23 @@ profiles, and a test compares this page with what it makes today. *A common clai
 Where a figure and a claim differ, mostly one of three things is behind it: the claim counts weights and leaves out
 activations, context and decoder; it holds for another size, length or type than it says; or it was measured with one
 tool's layout, and a plan that streams blocks needs less. Memory is bf16 with the f32 exceptions that the published
-configs ask for. Times rest on data sheets with assumed utilisation: the interval of each is about a quarter either way,
-and wider on old cards. `loadline recommend`, `fit` and `compare` make such tables for other requests:
-[capacity](capacity.md).
+configs ask for. Times rest on data sheets with assumed utilisation: the interval of a time starts {BELOW} % below it and
+ends {ABOVE} % above it, over all times of the table of cards. `loadline recommend`, `fit` and `compare` make such tables
+for other requests: [capacity](capacity.md).
 ";
+
+/// How far intervals reach below and above their times, in percent: the narrowest and the widest.
+fn widths(rows: &[Row]) -> [String; 2] {
+    let share = |part: Nanos, of: Nanos| 100.0 * part.as_f64() / of.as_f64();
+    let figures = || rows.iter().filter_map(Row::figures);
+    let below: Vec<f64> = figures().map(|f| share(f.cold - f.p10, f.cold)).collect();
+    let above: Vec<f64> = figures().map(|f| share(f.p90 - f.cold, f.cold)).collect();
+    [below, above].map(|shares| {
+        let least = shares.iter().copied().fold(f64::INFINITY, f64::min);
+        let most = shares.iter().copied().fold(0.0, f64::max);
+        format!("{least:.0} to {most:.0}")
+    })
+}
 
 fn machine(name: &str) -> Machine {
     profiles::find(name).unwrap().to_machine().unwrap()
@@ -123,6 +136,11 @@ fn memory() -> String {
     )
 }
 
+/// Rounded up, for a budget that must be enough.
+fn gib_up(bytes: Bytes) -> String {
+    gib(bytes.round_up((1 << 30) / 10))
+}
+
 /// The smallest budget and the host memory of its plan.
 fn least(name: &str) -> (String, String) {
     let (model, machine) = (Model::open(name).unwrap(), roomy());
@@ -133,11 +151,11 @@ fn least(name: &str) -> (String, String) {
         fit(&question, Target::LeastVram, &Watch { stop: &AtomicBool::new(false), progress: &|_, _| () }).unwrap();
     let answer = found.answer.unwrap();
     let tiles = if answer.figures.tiled_to_fit { ", in tiles" } else { "" };
-    (format!("{}{tiles}", gib(answer.budget)), gib(answer.figures.host_peak))
+    (format!("{}{tiles}", gib_up(answer.budget)), gib(answer.figures.host_peak))
 }
 
-/// Which model runs on which card, and how long it takes.
-fn cards() -> String {
+/// Which model runs on which card, and how long it takes; and how wide the intervals are.
+fn cards() -> (String, [String; 2]) {
     let claims = [
         ("gtx-1650", "enough for Wan, with 16 GB of RAM"),
         ("rtx-3050-8gb", "enough for Wan, with 16 GB of RAM"),
@@ -161,17 +179,18 @@ fn cards() -> String {
             let row = &rows[model * claims.len() + i];
             match &row.outcome {
                 Ok(f) => format!("{}{}", rough(f.cold), if f.tiled_to_fit { " (tiles)" } else { "" }),
-                Err(no) => no.min_budget.map_or_else(|| "no".to_owned(), |least| format!("no: {}", gib(least))),
+                Err(no) => no.min_budget.map_or_else(|| "no".to_owned(), |least| format!("no: {}", gib_up(least))),
             }
         };
         let cells = (0..models.len()).map(cell);
         table.push(std::iter::once(name.to_owned()).chain(cells).chain([claim.to_owned()]).collect());
     }
-    format!(
+    let text = format!(
         "\n## Cards\n\nThe time of one video as published, cold, with `auto-tune` and the whole card; \"no\" with the \
          least budget\nthat would do.\n\n{}",
         table.markdown()
-    )
+    );
+    (text, widths(&rows))
 }
 
 /// How many frames a budget allows.
@@ -253,8 +272,9 @@ fn techniques() -> String {
 
 #[test]
 fn the_page_is_what_would_be_written_today() {
-    let mut page = HEAD.to_owned();
-    for part in [memory(), cards(), frames(), techniques()] {
+    let (cards, [below, above]) = cards();
+    let mut page = HEAD.replace("{BELOW}", &below).replace("{ABOVE}", &above);
+    for part in [memory(), cards, frames(), techniques()] {
         page.write_str(&part).unwrap();
     }
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/requirements.md");

@@ -134,14 +134,14 @@ fn moves(block: &JobBlock, machine: &Machine) -> Moves {
     Moves {
         pinned: machine.copy_time(Pinned, block.slab, Estimate::Median),
         pageable: machine.copy_time(Host, block.slab, Estimate::Median),
-        read: machine.read_time(block.file, block.converts, Estimate::Median),
+        read: machine.read_time(block.file, block.conversion, Estimate::Median),
     }
 }
 
 fn blocks(blocks: &[JobBlock], machine: &Machine) -> wit::Blocks {
     // Blocks come in few sizes; a curve with its logarithms costs more than a look at the last block.
     let mut last: Option<(&JobBlock, Moves)> = None;
-    let alike = |a: &JobBlock, b: &JobBlock| (a.slab, a.file, a.converts) == (b.slab, b.file, b.converts);
+    let alike = |a: &JobBlock, b: &JobBlock| (a.slab, a.file, a.conversion) == (b.slab, b.file, b.conversion);
     let moves: Vec<Moves> = blocks
         .iter()
         .map(|block| {
@@ -171,7 +171,7 @@ fn flags(block: &JobBlock) -> u32 {
     }
     let digits = block.name.len() - rest.len();
     let numbered = digits > 0 && matches!(rest, [] | [.., b'.']);
-    u32::from(block.converts) | u32::from(numbered) << 1
+    u32::from(block.conversion.is_some()) | u32::from(numbered) << 1
 }
 
 /// Remembers how long tasks take: the blocks of a transformer are all alike.

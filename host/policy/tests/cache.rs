@@ -180,11 +180,12 @@ fn old_files_make_way() {
     let (_dir, folder) = place();
     assert_eq!(code(&folder), Code::Kept);
     fs::remove_file(only_file(&folder)).unwrap();
+    fs::File::create(folder.join("notes")).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
     for i in 0..100 {
-        let path = folder.join(format!("old-{i}"));
+        let path = folder.join(format!("{i:064x}"));
         fs::File::create(path).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
     }
     assert_eq!(code(&folder), Code::Kept);
-    assert_eq!(fs::read_dir(&folder).unwrap().count(), 64);
+    assert_eq!(fs::read_dir(&folder).unwrap().count(), 64 + 1);
     assert_eq!(code(&folder), Code::Cached);
 }

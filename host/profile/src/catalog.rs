@@ -138,7 +138,14 @@ pub fn profile_of(sheet: &Datasheet, reference: &Reference) -> Result<Profile, C
         title: title(sheet, reference),
         device: derive(sheet, reference)?,
         link: own_link(sheet)?,
-        host: HostPart { name: kind.name, memory_bytes, convert: kind.convert, measurements: Vec::new() },
+        host: HostPart {
+            name: kind.name,
+            memory_bytes,
+            convert: kind.convert,
+            conversions: Vec::new(),
+            allocation: None,
+            measurements: Vec::new(),
+        },
         disk: parts::disk(&sheet.disk)?,
     };
     profile.sound(&sheet.name)?;

@@ -33,10 +33,10 @@ pub use error::{Finding, ProfileError};
 pub use figures::{Entry, Unit};
 pub use leave_one_out::{LeftOut, leave_one_out, spread};
 pub use library::HostKind;
-pub use parts::ComposeError;
+pub use parts::{ComposeError, plain_name};
 pub use reference::Reference;
 pub use schema::{
-    Basis, ContentionPart, DevicePart, DiskPart, Figure, HostPart, Known, LevelPart, LinkPart, Measurement,
-    MeasurementRow, OpPart, Pcie, Point, Profile, Rate, Recorded, SCHEMA, SiteRow, SiteRows,
+    Basis, ContentionPart, ConversionPart, DevicePart, DiskPart, FILE_BYTES_MOST, Figure, HostPart, Known, LevelPart, LinkPart,
+    Measurement, MeasurementRow, OpPart, Pcie, Point, Profile, Rate, Recorded, SCHEMA, SiteRow, SiteRows,
 };
 pub use unknown::unknown_fields;

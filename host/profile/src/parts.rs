@@ -130,6 +130,8 @@ impl HostKind {
             name: self.name,
             memory_bytes: other.memory_bytes.clone(),
             convert: self.convert,
+            conversions: Vec::new(),
+            allocation: None,
             measurements: Vec::new(),
         }
     }
@@ -164,8 +166,10 @@ impl Profile {
     }
 }
 
-/// Lower-case letters, digits and single hyphens.
-fn plain_name(name: &str) -> String {
+/// A name that a profile may have, from any text: lower-case letters, digits and single hyphens. Everything that makes
+/// profiles names them by it: [`Profile::compose`], and whoever derives or records one and calls it after its file.
+#[must_use]
+pub fn plain_name(name: &str) -> String {
     let lower = name.to_ascii_lowercase();
     let words = lower.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
     words.collect::<Vec<_>>().join("-")

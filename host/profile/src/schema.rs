@@ -13,7 +13,7 @@ use serde::Serialize;
 
 pub use device::{DevicePart, OpPart};
 pub use figure::{Basis, Figure, Known, Point, Rate};
-pub use host::{DiskPart, HostPart};
+pub use host::{ConversionPart, DiskPart, HostPart};
 pub use link::{LinkPart, Pcie};
 pub use recorded::{ContentionPart, LevelPart, Measurement, MeasurementRow, Recorded, SiteRow, SiteRows};
 
@@ -24,8 +24,8 @@ use crate::read;
 /// this crate could misread gets a new number.
 pub const SCHEMA: &str = "loadline-profile/1";
 
-/// A profile is to be reviewed in a diff; a file beyond this is something else.
-const FILE_BYTES_MOST: u64 = 1 << 20;
+/// The bytes that a profile's file may have. It is to be reviewed in a diff; a file beyond this is something else.
+pub const FILE_BYTES_MOST: u64 = 1 << 20;
 
 /// A machine, measured or described.
 #[derive(Clone, Debug, PartialEq, Serialize)]

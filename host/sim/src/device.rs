@@ -127,6 +127,11 @@ impl Device for SimDevice<'_> {
 
     fn leap(&mut self, ahead: &Ahead<'_>, totals: &mut Totals) -> Leap {
         let Some(mut marks) = self.marks.take() else { return Leap::default() };
+        if totals.end != self.compute {
+            // Slots were allocated since: what follows does not come again with every cycle.
+            self.marks = Some(marks);
+            return Leap::default();
+        }
         self.loads.alone_until(self.compute);
         let now = self.mark(ahead.next, totals);
         let mut leap = Leap::default();

@@ -220,14 +220,14 @@ impl<'a> Loads<'a> {
             return self.charge_read(order);
         }
         let copy = self.times.copy(order.block, order.home);
-        if self.fills_master(order) { self.charge_read(order) + copy } else { copy }
+        if self.fills_master(order) { self.times.master(order.block) + self.charge_read(order) + copy } else { copy }
     }
 
     /// When the bytes are where the link can take them, for a machine with a link.
     fn source_ready(&mut self, order: LoadOrder) -> Nanos {
         match order.home {
             Tier::Disk => self.read(order, self.staging),
-            _ if self.fills_master(order) => self.read(order, Nanos::ZERO),
+            _ if self.fills_master(order) => self.read(order, Nanos::ZERO) + self.times.master(order.block),
             _ => Nanos::ZERO,
         }
     }

@@ -13,6 +13,7 @@ pub struct Times {
     pinned: Vec<Nanos>,
     pageable: Vec<Nanos>,
     read: Vec<Nanos>,
+    master: Vec<Nanos>,
     file: Vec<Bytes>,
     unified: bool,
     speeds: Speeds,
@@ -63,7 +64,8 @@ impl Times {
         Self {
             stages: tasks.into_iter().map(stage).collect(),
             pinned: none.clone(),
-            pageable: none,
+            pageable: none.clone(),
+            master: none,
             file: vec![Bytes::ZERO; loads.len()],
             read: loads,
             unified: true,
@@ -99,6 +101,12 @@ impl Times {
     #[must_use]
     pub fn read(&self, block: BlockId) -> Nanos {
         self.read[block.0 as usize]
+    }
+
+    /// The time that allocating a block's host copy takes.
+    #[must_use]
+    pub fn master(&self, block: BlockId) -> Nanos {
+        self.master[block.0 as usize]
     }
 
     /// The bytes that are read for a block.
@@ -184,7 +192,7 @@ impl<'j> Kinds<'j> {
     fn of(job: &'j Job) -> Self {
         let tasks = |stage: &'j Stage| Distinct::of(stage.passes.iter().flat_map(|p| &p.tasks), same_work);
         let blocks =
-            Distinct::of(job.blocks.iter(), |a, b| (a.slab, a.file, a.converts) == (b.slab, b.file, b.converts));
+            Distinct::of(job.blocks.iter(), |a, b| (a.slab, a.file, a.conversion) == (b.slab, b.file, b.conversion));
         Self { job, tasks: job.stages.iter().map(tasks).collect(), blocks }
     }
 
@@ -205,7 +213,8 @@ impl<'j> Kinds<'j> {
             stages: self.job.stages.iter().zip(&self.tasks).map(stage).collect::<Result<_, _>>()?,
             pinned: copies(Tier::Pinned),
             pageable: copies(Tier::Host),
-            read: self.blocks.each(|block| machine.read_time(block.file, block.converts, estimate)),
+            read: self.blocks.each(|block| machine.read_time(block.file, block.conversion, estimate)),
+            master: self.blocks.each(|block| machine.host_allocation_time(block.slab, estimate)),
             file: self.job.blocks.iter().map(|block| block.file).collect(),
             unified: machine.device.unified,
             speeds: Speeds::of(machine.contention),

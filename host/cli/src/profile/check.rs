@@ -3,10 +3,10 @@
 use std::process::ExitCode;
 
 use loadline::Error;
-use loadline::profile::{Finding, Profile, ProfileError, unknown_fields};
+use loadline::profile::{Change, Finding, Profile, ProfileError, unknown_fields};
 use serde_json::{Value, json};
 
-use super::{DIFFERENT, bad, open, text};
+use super::{DIFFERENT, open, text};
 use crate::model::print_json;
 
 /// What is to be said about one profile.
@@ -90,10 +90,11 @@ fn verdict_json(verdict: &Verdict) -> Value {
 }
 
 pub(super) fn diff(before: &str, after: &str, as_json: bool) -> Result<ExitCode, Error> {
-    let (a, b) = (open(before).map_err(bad)?, open(after).map_err(bad)?);
+    let (a, b) = (open(before)?, open(after)?);
     let changes = a.diff(&b);
     if as_json {
-        let change = |c: &loadline::profile::Change| json!({ "field": c.field, "before": c.before, "after": c.after, "relative": c.relative });
+        let change =
+            |c: &Change| json!({ "field": c.field, "before": c.before, "after": c.after, "relative": c.relative });
         print_json(&json!({
             "same": changes.is_empty(),
             "before": { "name": a.name, "hash": a.hash() },

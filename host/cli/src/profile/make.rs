@@ -2,7 +2,9 @@
 
 use loadline::Error;
 use loadline::core::Provenance;
-use loadline::profile::{DeriveError, DiskPart, HostPart, LinkPart, Profile, Reference, distance, nearest, parts};
+use loadline::profile::{
+    DeriveError, DiskPart, HostPart, LinkPart, Profile, Reference, distance, nearest, parts, plain_name,
+};
 use loadline::profiles;
 
 use super::{ComposeArgs, DeriveArgs, ResultArgs, bad, open};
@@ -82,10 +84,10 @@ fn reference(name: &str) -> Result<Reference, Error> {
 }
 
 impl ResultArgs {
-    /// The name that was given, or that of the file, or another.
+    /// The name that was given, or that of the file, or another, as a profile may have it.
     fn name_or(&self, other: impl FnOnce() -> String) -> String {
         let stem = || Some(self.output.as_ref()?.file_stem()?.to_string_lossy().into_owned());
-        self.name.clone().or_else(stem).unwrap_or_else(other)
+        plain_name(&self.name.clone().or_else(stem).unwrap_or_else(other))
     }
 
     fn give(&self, profile: &Profile) -> Result<(), Error> {
@@ -94,11 +96,8 @@ impl ResultArgs {
             say!("{}", text.trim_end());
             return Ok(());
         };
-        let failed = |e: std::io::Error| Error::Output {
-            path: path.clone(),
-            detail: format!("{e}; free some space or choose another place with -o"),
-        };
-        std::fs::write(path, text).map_err(failed)?;
+        loadline::check_writable("-o", path)?;
+        loadline::write_whole(path, |out| out.write_all(text.as_bytes()))?;
         say!("{}: {} ({})", path.display(), profile.title, profile.hash());
         Ok(())
     }

@@ -9,6 +9,7 @@ use loadline::core::Bytes;
 use loadline::{Error, RecordOptions};
 
 use crate::run::stop_on_signal;
+use crate::setup;
 
 /// What `profile record` takes.
 #[derive(ClapArgs, Clone)]
@@ -32,12 +33,10 @@ pub(super) fn record(args: &RecordArgs) -> Result<(), Error> {
     loadline::check_writable("-o", &args.output)?;
     let mut system = sysinfo::System::new().map_err(|e| Error::Profile(format!("the size of RAM is unknown: {e}")))?;
     system.refresh_memory();
-    system.refresh_cpu_all();
-    let processor = system.cpus().first().map_or("", |cpu| cpu.brand()).trim().to_owned();
     let stem = args.output.file_stem().map(|s| s.to_string_lossy().to_lowercase()).unwrap_or_default();
     let options = RecordOptions {
-        name: args.name.clone().unwrap_or(stem),
-        processor: if processor.is_empty() { "unnamed processor".to_owned() } else { processor },
+        name: loadline::profile::plain_name(&args.name.clone().unwrap_or(stem)),
+        processor: setup::processor()?,
         memory: Bytes(system.total_memory()),
         folder: args.disk.clone(),
         quick: args.quick,

@@ -10,7 +10,7 @@ use crate::support::{NEGATIVE, PROMPT};
 
 /// One configuration.
 #[derive(Clone, Copy, Debug)]
-pub struct Case {
+pub(crate) struct Case {
     pub width: Width,
     pub size: Size,
     pub frames: u32,
@@ -29,20 +29,20 @@ pub struct Case {
 const SHAPES: [(u32, u32, u32); 9] = [
     (128, 96, 5),
     (192, 128, 9),
+    (160, 128, 5),
     (256, 192, 5),
-    (256, 256, 9),
-    (160, 160, 17),
-    (320, 192, 13),
-    (384, 256, 5),
-    (224, 128, 13),
-    (288, 160, 9),
+    (160, 160, 13),
+    (224, 128, 9),
+    (320, 192, 5),
+    (192, 192, 9),
+    (256, 160, 9),
 ];
 const POLICIES: [&str; 4] = ["auto-tune", "threshold", "manual-swap", "lazy-load"];
 const BUDGETS: [f64; 5] = [1.0, 0.0, 0.3, 0.6, 0.1];
 const GUIDANCE: [Cfg; 3] = [Cfg::Sequential, Cfg::Pair, Cfg::Batched];
 
 /// Every case, in a fixed order. Each shape occurs at every width three times, with everything else varied.
-pub fn all() -> Vec<Case> {
+pub(crate) fn all() -> Vec<Case> {
     let mut cases: Vec<Case> = Vec::new();
     for width in WIDTHS {
         for (s, (w, h, frames)) in SHAPES.into_iter().enumerate() {
@@ -67,14 +67,14 @@ pub fn all() -> Vec<Case> {
 }
 
 impl Case {
-    pub fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         let Self { width, size, frames, policy, storage, cfg, tile, budget, .. } = self;
         let tile = tile.map_or_else(String::new, |t| format!(" tile {t}"));
         format!("{} {size}x{frames} {storage} {} {policy} {budget}{tile}", width.name, cfg.name())
     }
 
     /// The job, without a budget.
-    pub fn job(&self, folder: &Path) -> JobSpec {
+    pub(crate) fn job(&self, folder: &Path) -> JobSpec {
         let tile = self.tile.map(|side| Size { width: side, height: side });
         // The session counts the tokens.
         let (prompt_tokens, negative_tokens, guidance) = (0, 0, 5.0);

@@ -30,12 +30,12 @@ use cases::Case;
 #[global_allocator]
 static ALLOCATOR: Counting<System> = Counting(System);
 
-/// Every case runs so often: the spread of equal runs is the noise that no forecast can know.
+/// Every third case runs so often, the others once: the spread of equal runs is the noise that no forecast can know.
 const REPEATS: usize = 3;
 
 /// What was measured in the runs of a case.
 #[derive(Serialize, Deserialize)]
-pub struct Ran {
+pub(crate) struct Ran {
     /// The case's index.
     pub case: usize,
     /// The request with its tokens counted.
@@ -48,7 +48,7 @@ pub struct Ran {
 
 /// One stage of a run.
 #[derive(Serialize, Deserialize)]
-pub struct Stage {
+pub(crate) struct Stage {
     pub time: Nanos,
     pub stall: Nanos,
     pub peak: Bytes,
@@ -69,17 +69,17 @@ fn main() {
 }
 
 /// The machine that the profile describes, with its files in the page cache, as a second run finds them.
-pub fn machine(profile: &Path) -> Machine {
+pub(crate) fn machine(profile: &Path) -> Machine {
     let profile = profiles::find_or_open(profile.to_str().unwrap(), |path| std::fs::File::open(path)).unwrap();
     profile.to_machine().unwrap().with_cached_files()
 }
 
-pub fn runs(folder: &Path) -> Vec<Ran> {
+pub(crate) fn runs(folder: &Path) -> Vec<Ran> {
     let text = std::fs::read_to_string(folder.join("runs.jsonl")).unwrap();
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-pub fn model_folder(folder: &Path, case: &Case) -> PathBuf {
+pub(crate) fn model_folder(folder: &Path, case: &Case) -> PathBuf {
     folder.join("models").join(case.width.name)
 }
 
@@ -89,13 +89,13 @@ fn run(profile: &Path, folder: &Path) {
     let machine = machine(profile);
     let mut out = std::fs::File::create(folder.join("runs.jsonl")).unwrap();
     let cases = cases::all();
-    let step = std::env::var("STEP").map_or(1, |n| n.parse().unwrap());
-    for (index, case) in cases.iter().enumerate().step_by(step) {
+    for (index, case) in cases.iter().enumerate() {
         let mut session = session(&machine, &model_folder(folder, case), case, false);
         let job = budgeted(&session, &machine, case, folder);
         let planned = session.plan(&job).unwrap();
         let mut ran = Ran { case: index, request: planned.job.request.clone(), plan: planned.plan, runs: Vec::new() };
-        for _ in 0..REPEATS {
+        let repeats = if index % 3 == 0 { REPEATS } else { 1 };
+        for _ in 0..repeats {
             // A fresh session each time: nothing is kept from the run before.
             session = self::session(&machine, &model_folder(folder, case), case, false);
             let outcome = session.run(&job, &AtomicBool::new(false), &mut |_| ()).unwrap_or_else(|e| panic!("{e}"));

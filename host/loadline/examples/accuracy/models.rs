@@ -10,7 +10,7 @@ use crate::support::{copy_folder, fixture};
 
 /// A model of the corpus.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Width {
+pub(crate) struct Width {
     pub name: &'static str,
     pub heads: u32,
     pub head: u32,
@@ -21,14 +21,14 @@ pub struct Width {
 }
 
 /// Three widths; the last is Wan 1.3B's with three of its thirty blocks.
-pub const WIDTHS: [Width; 3] = [
+pub(crate) const WIDTHS: [Width; 3] = [
     Width { name: "narrow", heads: 6, head: 64, ffn: 1536, layers: 8, text: 256, vae: 16 },
     Width { name: "middle", heads: 8, head: 96, ffn: 3072, layers: 6, text: 512, vae: 32 },
     Width { name: "wide", heads: 12, head: 128, ffn: 8960, layers: 3, text: 768, vae: 48 },
 ];
 
 /// Writes the folders of all widths.
-pub fn write(root: &Path) {
+pub(crate) fn write(root: &Path) {
     for width in WIDTHS {
         let folder = root.join(width.name);
         if folder.exists() {

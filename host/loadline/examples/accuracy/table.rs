@@ -47,10 +47,10 @@ fn compare(machine: &Machine, folder: &Path) -> Vec<Compared> {
 }
 
 /// Writes `FOLDER/calibrated.json`: the profile with the levels of the runs that are not held out.
-pub fn calibrate(profile: &Path, folder: &Path) {
+pub(crate) fn calibrate(profile: &Path, folder: &Path) {
     let known: Vec<StageSample> =
         compare(&machine(profile), folder).into_iter().filter(|c| !c.case.held_out).flat_map(|c| c.samples).collect();
-    let source = format!("{} runs of the accuracy corpus that are not held out", known.len() / 3);
+    let source = format!("{} stages of runs of the accuracy corpus whose shapes are not held out", known.len());
     let levels = levels(&known, &source);
     for level in &levels {
         let f = level.factor.spread;
@@ -61,7 +61,7 @@ pub fn calibrate(profile: &Path, folder: &Path) {
 }
 
 /// Prints the errors of times on known and held-out shapes, and of memory.
-pub fn print(profile: &Path, folder: &Path) {
+pub(crate) fn print(profile: &Path, folder: &Path) {
     let machine = machine(profile);
     let compared = compare(&machine, folder);
     for held_out in [false, true] {
@@ -94,12 +94,16 @@ pub fn print(profile: &Path, folder: &Path) {
         worst(&compared);
     }
     memory(&compared);
+    naive(&compared);
 }
 
 /// The median interquartile range of equal runs, as a share of their median.
 fn spread(of: &[&Compared], kind: StageKind) -> f64 {
     let range = |c: &&Compared| {
         let index = c.job.stages.iter().position(|s| s.kind == kind)?;
+        if c.ran.runs.len() < 3 {
+            return None;
+        }
         let times = sorted(c.ran.runs.iter().map(|run| run[index].time.as_f64()));
         // Of three runs the quartiles lie halfway between the middle and the ends.
         Some((times[times.len() - 1] - times[0]) / 2.0 / times[times.len() / 2])
@@ -116,7 +120,7 @@ fn sorted(values: impl Iterator<Item = f64>) -> Vec<f64> {
 fn worst(compared: &[Compared]) {
     let mut all: Vec<(f64, String)> = Vec::new();
     for c in compared {
-        for s in c.samples.iter().step_by(1) {
+        for s in c.samples.iter() {
             let text = format!(
                 "{:?} {} measured {:.1} ms computing {:.1} forecast {:.1} operations {:.1}",
                 s.stage,
@@ -134,6 +138,50 @@ fn worst(compared: &[Compared]) {
     for (e, text) in all.iter().take(25).chain(all.iter().skip(n - 25)) {
         println!("{:+.1} % {text}", 100.0 * e);
     }
+}
+
+/// Two threads of Zen 4 at the 3.7 GHz of its data sheet, 32 floating-point operations a cycle each.
+const PEAK_FLOPS: f64 = 2.0 * 3.7e9 * 32.0;
+/// What estimators add to weights when they add something.
+const FLAT_RESERVE: f64 = 1e9;
+
+/// The same runs by the rules of thumb of others.
+fn naive(compared: &[Compared]) {
+    let weights = |c: &Compared| c.forecast.stages.iter().map(|s| of_weights(s)).fold(0.0, f64::max);
+    let peak = |c: &Compared| c.ran.runs.iter().flatten().map(|s| s.peak.as_f64()).fold(0.0, f64::max);
+    let report = |what: &str, errors: Vec<f64>| {
+        let absolute = sorted(errors.iter().map(|e| e.abs()));
+        let at = |values: &[f64], share| 100.0 * nearest_rank(values, share);
+        let errors = sorted(errors.into_iter());
+        println!("| {what} | {:+.0} % | {:.0} % | {:.0} % |", at(&errors, 0.5), at(&absolute, 0.5), at(&absolute, 0.9));
+    };
+    println!("\n| estimate | median error | median of \\|error\\| | p90 of \\|error\\| |\n|---|---|---|---|");
+    report(
+        "memory: this forecast",
+        compared.iter().map(|c| c.forecast.device_peak().as_f64() / peak(c) - 1.0).collect(),
+    );
+    report("memory: weights on the device only", compared.iter().map(|c| weights(c) / peak(c) - 1.0).collect());
+    let flat = |c: &Compared| (weights(c) + FLAT_RESERVE) / peak(c) - 1.0;
+    report("memory: those and 1 GB", compared.iter().map(flat).collect());
+    let samples = || compared.iter().flat_map(|c| &c.samples);
+    report("time of a stage: this forecast", samples().map(|s| s.forecast.p50 / s.measured - 1.0).collect());
+    let roofline = |c: &Compared| -> Vec<f64> {
+        let flops = c.job.stages.iter().map(|stage| flops(stage) / PEAK_FLOPS * 1e9);
+        let flops: Vec<f64> = flops.collect();
+        c.ran.runs.iter().flat_map(|run| run.iter().zip(&flops).map(|(m, t)| t / m.time.as_f64() - 1.0)).collect()
+    };
+    report("time of a stage: data-sheet roofline", compared.iter().flat_map(roofline).collect());
+}
+
+/// Bytes of weights on the device during a stage.
+fn of_weights(stage: &loadline::core::StageForecast) -> f64 {
+    let weights = ["residents", "slots", "kept"];
+    stage.reservations.iter().filter(|r| weights.contains(&r.name.as_str())).map(|r| r.bytes.as_f64()).sum()
+}
+
+fn flops(stage: &loadline::core::Stage) -> f64 {
+    let of = |pass: usize| stage.passes[pass].tasks.iter().flat_map(|t| &t.ops).map(|o| o.flops as f64).sum::<f64>();
+    stage.run_order().map(of).sum()
 }
 
 fn memory(compared: &[Compared]) {

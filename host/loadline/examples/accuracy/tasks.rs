@@ -23,7 +23,7 @@ pub(crate) fn print(profile: &Path, folder: &Path, case: usize) {
             .iter()
             .map(|l| {
                 let block = outcome.planned.job.block(l.block);
-                machine.read_time(block.file, block.converts, Estimate::Median).as_f64()
+                machine.read_time(block.file, block.conversion, Estimate::Median).as_f64()
             })
             .sum();
         println!(

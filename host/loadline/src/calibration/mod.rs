@@ -44,21 +44,22 @@ const HIGH: f64 = 0.95;
 /// The stages of a run beside their forecast.
 #[must_use]
 pub fn samples(job: &Job, machine: &Machine, forecast: &Forecast, measured: &[StageMeasured]) -> Vec<StageSample> {
-    let sample = |measured: &StageMeasured| {
-        let index = job.stages.iter().position(|s| s.name == measured.name)?;
-        let (stage, told) = (&job.stages[index], forecast.stages.get(index)?);
-        let dtype = arithmetic(stage)?;
-        let level = machine.calibration.iter().find(|l| (l.stage, l.dtype) == (stage.kind, dtype));
-        Some(StageSample {
-            stage: stage.kind,
-            dtype,
-            forecast: Quantiles { p10: told.p10.as_f64(), p50: told.cold.as_f64(), p90: told.p90.as_f64() },
-            operations: told.busy.compute.as_f64() / level.map_or(1.0, |l| l.factor.p50),
-            measured: measured.time.as_f64(),
-            computing: measured.time.saturating_sub(measured.stall).as_f64(),
-        })
-    };
-    measured.iter().filter_map(sample).collect()
+    measured.iter().filter_map(|measured| sample(job, machine, forecast, measured)).collect()
+}
+
+fn sample(job: &Job, machine: &Machine, forecast: &Forecast, measured: &StageMeasured) -> Option<StageSample> {
+    let index = job.stages.iter().position(|s| s.name == measured.name)?;
+    let (stage, told) = (&job.stages[index], forecast.stages.get(index)?);
+    let dtype = arithmetic(stage)?;
+    let level = machine.calibration.iter().find(|l| (l.stage, l.dtype) == (stage.kind, dtype));
+    Some(StageSample {
+        stage: stage.kind,
+        dtype,
+        forecast: Quantiles { p10: told.p10.as_f64(), p50: told.cold.as_f64(), p90: told.p90.as_f64() },
+        operations: told.busy.compute.as_f64() / level.map_or(1.0, |l| l.factor.p50),
+        measured: measured.time.as_f64(),
+        computing: measured.time.saturating_sub(measured.stall).as_f64(),
+    })
 }
 
 /// The type in which a stage does most of its arithmetic.

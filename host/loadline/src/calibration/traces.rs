@@ -6,7 +6,7 @@ use loadline_core::{Bytes, ContentHash, DType, Quantiles, StageKind};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{StageSample, samples};
+use super::{StageSample, sample};
 use crate::Error;
 use crate::planning::Planned;
 use crate::running::StageMeasured;
@@ -47,8 +47,8 @@ pub fn run_record(
     resumed: bool,
 ) -> Value {
     let peaks = |name: &str| planned.forecast.stages.iter().find(|s| s.name == name).map_or(Bytes::ZERO, |s| s.peak);
-    let stages = samples(&planned.job, machine, &planned.forecast, measured);
-    let stages = stages.iter().zip(measured).map(|(s, m)| StageRecord {
+    let of = |m| Some((sample(&planned.job, machine, &planned.forecast, m)?, m));
+    let stages = measured.iter().filter_map(of).map(|(s, m): (StageSample, &StageMeasured)| StageRecord {
         kind: s.stage,
         dtype: s.dtype,
         p10_ns: s.forecast.p10,
@@ -99,12 +99,12 @@ impl TraceFile {
         }
         let record: Record =
             serde_json::from_value(run).map_err(|e| failed(format!("field 'otherData.run': {e}; {again}")))?;
-        let samples = if record.resumed { Vec::new() } else { record.stages.iter().map(sample).collect() };
+        let samples = if record.resumed { Vec::new() } else { record.stages.iter().map(of_record).collect() };
         Ok(Self { path: path.to_owned(), profile: record.profile_hash, samples })
     }
 }
 
-fn sample(stage: &StageRecord) -> StageSample {
+fn of_record(stage: &StageRecord) -> StageSample {
     StageSample {
         stage: stage.kind,
         dtype: stage.dtype,

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use super::row::{Figures, NoFit, Row};
 use super::{Contender, Grid};
-use crate::planning::{Attempt, Bench, Planned, Refused, Shelf, following, smallest_budget};
+use crate::planning::{Attempt, Bench, Planned, Refused, Shelf, Smallest, following, smallest_budget};
 use crate::{Asked, Error, Model, Planner};
 
 /// How a long search is watched and stopped.
@@ -103,7 +103,7 @@ impl<'a> Group<'a> {
     }
 
     /// `smallest` is the smallest budget that works, once it is known: it is the same for all budgets.
-    fn row(&self, budget: Bytes, smallest: &mut Option<Option<Bytes>>, stop: &AtomicBool) -> Result<Row, Error> {
+    fn row(&self, budget: Bytes, smallest: &mut Option<Option<Smallest>>, stop: &AtomicBool) -> Result<Row, Error> {
         if stop.load(Ordering::Relaxed) {
             return Err(Error::Stopped);
         }
@@ -133,17 +133,17 @@ impl<'a> Group<'a> {
         planner: &Planner<'_>,
         asked: &Asked,
         refused: &Refused,
-        smallest: &mut Option<Option<Bytes>>,
+        smallest: &mut Option<Option<Smallest>>,
     ) -> Result<NoFit, Error> {
-        let least = match smallest {
-            Some(known) => *known,
-            None => {
-                let budget = planner.budget(asked)?;
-                *smallest.insert(smallest_budget(planner, self.bench, asked, budget, refused)?)
-            }
+        let budget = planner.budget(asked)?;
+        let smallest = match smallest {
+            Some(known) => known,
+            None => smallest.insert(smallest_budget(planner, self.bench, asked, budget, refused)?),
         };
+        let refused = Smallest::settle(smallest.as_ref(), refused, self.machine(), budget.device);
+        let min_budget = smallest.as_ref().map(|s| s.budget);
         let (stage, tensor) = refused.tensor(self.machine());
         let needs = refused.needs(self.machine());
-        Ok(NoFit { reason: refused.message.clone(), min_budget: least, stage, tensor, needs, possible: true })
+        Ok(NoFit { reason: refused.message, min_budget, stage, tensor, needs, possible: true })
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use loadline_core::{Bytes, Cfg, ContentHash, DType, Machine, Nanos, PolicyId, Provenance, Request, Size};
 use serde::{Deserialize, Serialize};
 
-use crate::{Asked, KnobChoice, Planned, SamplerOptions, ScheduleKind};
+use crate::{Asked, Error, KnobChoice, Planned, SamplerOptions, ScheduleKind};
 
 /// The version of lock files.
 const SCHEMA: &str = "loadline-lock/1";
@@ -17,6 +17,14 @@ const HEADER: &str = "# Made by `loadline lock`, read by `loadline diff`. Do not
 /// Why a lock file cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LockError {
+    /// It cannot be read.
+    #[error("{name}: {detail}; check the path, or make one with `loadline lock ... -o {name}`")]
+    Unreadable {
+        /// The file.
+        name: String,
+        /// What is wrong.
+        detail: String,
+    },
     /// It is no TOML, or lacks a field.
     #[error("{name}: this is no lock file: {detail}; make one with `loadline lock ... -o {name}`")]
     Syntax {
@@ -230,14 +238,21 @@ impl Lock {
     }
 
     /// The file's text.
-    #[must_use]
-    pub fn text(&self) -> String {
+    ///
+    /// # Errors
+    /// If a number of the request or its forecast is larger than a TOML file can hold.
+    pub fn text(&self) -> Result<String, Error> {
+        if let Some((field, number)) = too_large("", &self.json()) {
+            return Err(Error::Request(format!(
+                "{field} is {number}, and a lock file holds at most {}; ask for less",
+                i64::MAX
+            )));
+        }
         let (digest, body) = (self.digest.clone(), self.body.clone());
         let Body { loadline, plan_schema, inputs, plan, forecast } = body;
         let file = File { schema: SCHEMA.to_owned(), digest, loadline, plan_schema, inputs, plan, forecast };
-        // Plain data with text keys always has a TOML form; an empty file would be refused when it is read.
-        let body = toml::to_string(&file).unwrap_or_default();
-        format!("{HEADER}{body}")
+        let body = toml::to_string(&file).map_err(|e| Error::Request(format!("no lock file can hold this: {e}")))?;
+        Ok(format!("{HEADER}{body}"))
     }
 
     pub(super) const fn body(&self) -> &Body {
@@ -254,12 +269,13 @@ impl Lock {
         })
     }
 
-    /// Which inputs are others, where all that is known is today's profile and policy.
+    /// Which inputs are others, where there is no plan and all that is known is today's model, machine and policy.
     #[must_use]
-    pub fn changed_inputs(&self, profile: &ContentHash, policy: &PolicyId) -> Vec<String> {
+    pub fn changed_inputs(&self, model: &ContentHash, machine: &Machine, policy: &PolicyId) -> Vec<String> {
         let mut now = self.body.clone();
-        now.loadline = env!("CARGO_PKG_VERSION").to_owned();
-        (now.inputs.profile_hash, now.inputs.policy_id) = (profile.clone(), policy.clone());
+        (now.loadline, now.plan_schema) = (env!("CARGO_PKG_VERSION").to_owned(), PLAN_SCHEMA.to_owned());
+        (now.inputs.model_hash, now.inputs.policy_id) = (model.clone(), policy.clone());
+        (now.inputs.profile_hash, now.inputs.provenance) = (machine.hash.clone(), machine.provenance);
         super::diff::changes(&self.body, &now)
     }
 
@@ -290,6 +306,19 @@ impl Lock {
             ram: inputs.ram_bytes,
             used_by_others: inputs.used_by_others_bytes,
         }
+    }
+}
+
+/// The first whole number that TOML has no room for, with its field.
+fn too_large(field: &str, value: &serde_json::Value) -> Option<(String, u64)> {
+    let inside = |key: &str| if field.is_empty() { key.to_owned() } else { format!("{field}.{key}") };
+    match value {
+        serde_json::Value::Number(n) => {
+            n.as_u64().filter(|n| i64::try_from(*n).is_err()).map(|n| (field.to_owned(), n))
+        }
+        serde_json::Value::Object(map) => map.iter().find_map(|(key, v)| too_large(&inside(key), v)),
+        serde_json::Value::Array(list) => list.iter().find_map(|v| too_large(field, v)),
+        _ => None,
     }
 }
 

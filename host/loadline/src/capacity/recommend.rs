@@ -3,7 +3,7 @@
 use loadline_core::{Bytes, Machine, Nanos};
 use serde_json::{Value, json};
 
-use super::row::{exact, per_hour, row_json};
+use super::row::{exact, none_fits, per_hour, row_json};
 use super::table::{Align, Table};
 use super::{Ask, Contender, Grid, Prices, Row, Watch, compare};
 use crate::Error;
@@ -185,6 +185,7 @@ pub fn recommendation_table(recommendation: &Recommendation) -> Table {
         ("gpu", left),
         ("memory", right),
         ("time", right),
+        ("cold", right),
         ("likely between", right),
         ("jobs/h", right),
         (&cost, right),
@@ -201,7 +202,9 @@ pub fn recommendation_table(recommendation: &Recommendation) -> Table {
         match &row.outcome {
             Ok(f) => cells.extend([
                 s.time.unwrap_or_default().to_string(),
-                format!("{} and {}", f.p10, f.p90),
+                // The interval is that of one cold run, and the time beside it an average where there are more.
+                f.throughput.map_or_else(String::new, |_| f.cold.to_string()),
+                f.throughput.map_or_else(|| format!("{} and {}", f.p10, f.p90), |_| String::new()),
                 f.throughput.map_or_else(String::new, |t| per_hour(t.per_hour())),
                 s.cost.map_or_else(String::new, |c| format!("{c:.4}")),
                 f.peak.to_string(),
@@ -211,7 +214,7 @@ pub fn recommendation_table(recommendation: &Recommendation) -> Table {
                 if s.too_slow { "too slow".to_owned() } else { tiled(f.tiled_to_fit) },
             ]),
             Err(no) => {
-                cells.resize(8, String::new());
+                cells.resize(9, String::new());
                 cells.extend([row.policy_name(), provenance, no.short()]);
             }
         }
@@ -236,6 +239,10 @@ pub fn recommendation_json(recommendation: &Recommendation) -> Value {
         value["time_ns"] = json!(s.time);
         value["cost"] = json!(s.cost);
         value["too_slow"] = json!(s.too_slow);
+        if s.row.figures().is_some_and(|f| f.throughput.is_some()) {
+            // As in the table: `time_ns` is an average then, and the interval of one cold run is not its own.
+            (value["p10_ns"], value["p90_ns"]) = (Value::Null, Value::Null);
+        }
         value
     };
     json!({
@@ -250,13 +257,22 @@ pub fn recommendation_json(recommendation: &Recommendation) -> Value {
     })
 }
 
-/// Why no card does it, with the smallest budget that would.
+/// Why no card does it, with the smallest budget that would; where no card allows the request it is the request's
+/// fault.
 #[must_use]
-pub fn no_card(recommendation: &Recommendation) -> String {
-    let least = recommendation.suggestions.iter().filter_map(|s| s.row.outcome.as_ref().err()?.min_budget).min();
-    match (recommendation.suggestions.iter().any(|s| s.too_slow), least) {
-        (true, _) => "no card of the list is fast enough; raise --max-time or ask for fewer steps or frames".to_owned(),
-        (false, Some(least)) => format!("no card of the list fits; a budget of {} would do", exact(least)),
-        (false, None) => "no card of the list fits, and no budget helps; change the request".to_owned(),
+pub fn no_card(recommendation: &Recommendation) -> Error {
+    let suggestions = &recommendation.suggestions;
+    if suggestions.iter().any(|s| s.too_slow) {
+        let text = "no card of the list is fast enough; raise --max-time or ask for fewer steps or frames";
+        return Error::NothingFits(text.to_owned());
+    }
+    let rows: Vec<Row> = suggestions.iter().map(|s| s.row.clone()).collect();
+    let least = rows.iter().filter_map(|row| row.outcome.as_ref().err()?.min_budget).min();
+    match (none_fits(&rows), least) {
+        (Error::Request(reason), _) => Error::Request(reason),
+        (_, Some(least)) => {
+            Error::NothingFits(format!("no card of the list fits; a budget of {} would do", exact(least)))
+        }
+        _ => Error::NothingFits("no card of the list fits, and no budget helps; change the request".to_owned()),
     }
 }

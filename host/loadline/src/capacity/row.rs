@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 
 use super::Contender;
 use super::table::{Align, Table};
-use crate::{Asked, Certificate, Planned, gap};
+pub(super) use crate::planning::exact;
+use crate::{Asked, Certificate, Error, Planned, gap};
 
 /// How long several jobs take in one process: the first with weights on disk, the others with what the plan keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,7 +135,7 @@ impl NoFit {
     pub fn short(&self) -> String {
         match (self.possible, self.min_budget) {
             (false, _) => format!("not possible: {}", self.reason),
-            (true, Some(least)) => format!("{} needs {} at least", self.stage, exact(least)),
+            (true, Some(least)) => format!("needs a budget of {} at least (stage {})", exact(least), self.stage),
             (true, None) => format!("no budget helps: {}", self.reason),
         }
     }
@@ -272,10 +273,19 @@ pub fn best(rows: &[Row], key: SortKey) -> Option<&Row> {
     fitting.min_by(|(_, a), (_, b)| key.compare(a, b)).map(|(row, _)| row)
 }
 
-/// A size as it can be typed, without rounding.
-pub(super) fn exact(bytes: Bytes) -> String {
-    const MIB: u64 = 1 << 20;
-    if bytes.0.is_multiple_of(MIB) { format!("{}MiB", bytes.0 / MIB) } else { format!("{}B", bytes.0) }
+/// Why not a single row fits; where the model or the machine allows none of them it is the request's fault.
+#[must_use]
+pub fn none_fits(rows: &[Row]) -> Error {
+    let refusals = || rows.iter().filter_map(|r| r.outcome.as_ref().err());
+    let least = refusals().filter_map(|no| no.min_budget).min();
+    let count = rows.len();
+    match (refusals().find(|no| !no.possible), refusals().any(|no| no.possible), least) {
+        (Some(no), false, _) => Error::Request(no.reason.clone()),
+        (_, _, Some(least)) => {
+            Error::NothingFits(format!("none of {count} rows fits; the least budget is {}", exact(least)))
+        }
+        _ => Error::NothingFits(format!("none of {count} rows fits, and no budget helps; change the request")),
+    }
 }
 
 /// Rows for people.

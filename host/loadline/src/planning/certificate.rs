@@ -16,7 +16,7 @@ pub struct Certificate {
     pub device_bytes: Bytes,
     /// The smallest budget with which the same command makes a plan; absent if none was found.
     pub min_budget_bytes: Option<Bytes>,
-    /// The stage that needs the most.
+    /// The stage that needs the most: the smallest budget is what it needs.
     pub stage: String,
     /// What breaks the budget: the block or the task, with what it needs.
     pub tensor: String,
@@ -33,7 +33,8 @@ impl fmt::Display for Certificate {
             Some(least) if least > self.device_bytes => {
                 writeln!(
                     f,
-                    "  smallest budget that works: {least}, more than this device has ({})",
+                    "  smallest budget that works: {}, more than this device has ({})",
+                    exact(least),
                     self.device_bytes
                 )?;
             }
@@ -48,7 +49,7 @@ impl fmt::Display for Certificate {
 }
 
 /// A size as it can be typed, without rounding.
-fn exact(bytes: Bytes) -> String {
+pub(crate) fn exact(bytes: Bytes) -> String {
     const MIB: u64 = 1 << 20;
     if bytes.0.is_multiple_of(MIB) { format!("{}MiB", bytes.0 / MIB) } else { format!("{}B", bytes.0) }
 }

@@ -2,8 +2,8 @@
 
 use loadline_core::check::{fixed_and_stage, host_reservations};
 use loadline_core::{
-    ActClass, Bytes, Forecast, Job, LaneUse, Machine, MissingRate, Nanos, Plan, Reservation, StageForecast,
-    stage_bound_timed,
+    ActClass, Bytes, ContentHash, Forecast, Job, LaneUse, Load, LoadedBlock, Machine, MissingRate, Nanos, Plan,
+    Reservation, StageForecast, StagePlan, stage_bound_timed,
 };
 use loadline_engine::{Budgeted, Engine, Metered, Observer, Silent, StageTrace, Start, Trace};
 use loadline_sim::{Interval, SimDevice, Times};
@@ -103,6 +103,37 @@ pub fn forecast_timed(job: &Job, plan: &Plan, machine: &Machine, times: &Interva
     Forecast { stages, host, disk_read: cold.disk_read, provenance: machine.provenance }
 }
 
+/// What names a block that is kept on the device, whichever job of a model it belongs to.
+pub(crate) fn kept_hash(model: &str, block: &str, bytes: Bytes) -> ContentHash {
+    ContentHash::of(&(model, block, bytes))
+}
+
+/// Adds to the forecast of a job what earlier ones have kept on the device for its later stages.
+pub(crate) fn add_kept_from_before(forecast: &mut Forecast, job: &Job, plan: &Plan, loaded: &[LoadedBlock]) {
+    let is_loaded = |load: &Load| {
+        let block = job.block(load.block);
+        let hash = kept_hash(&job.model, &block.name, block.slab);
+        loaded.iter().any(|l| l.hash == hash)
+    };
+    let kept = |stage: &StagePlan| -> Bytes {
+        let slots = stage.slots.iter().zip(0u32..).filter(|(slot, _)| slot.keep);
+        let there = |i: u32| stage.prologue.iter().any(|load| load.slot == i && is_loaded(load));
+        slots.filter(|(_, i)| there(*i)).map(|(slot, _)| slot.bytes).sum()
+    };
+    let mut later: Bytes = plan.stages.iter().map(kept).sum();
+    for (stage, planned) in forecast.stages.iter_mut().zip(&plan.stages) {
+        later = later - kept(planned);
+        if later == Bytes::ZERO {
+            continue;
+        }
+        stage.peak += later;
+        match stage.reservations.iter_mut().find(|r| r.name == "kept") {
+            Some(reservation) => reservation.bytes += later,
+            None => stage.reservations.push(Reservation { name: "kept".to_owned(), bytes: later }),
+        }
+    }
+}
+
 /// How many of a stage's blocks stay, and how many pass through slots.
 fn blocks_by_way(job: &Job, plan: &Plan, stage: usize) -> (u32, u32) {
     let cycle = &plan.stages[stage].cycle;
@@ -118,7 +149,7 @@ pub(super) fn weight_room(job: &Job, plan: &Plan, machine: &Machine, stage: usiz
     needs - machine.device.fixed_overhead - job.stages[stage].activation_peak()
 }
 
-/// The named shares of a stage's device peak.
+/// The named shares of a stage's device peak, in a job before which nothing was kept.
 pub(crate) fn stage_reservations(job: &Job, plan: &Plan, machine: &Machine, stage: usize) -> Vec<Reservation> {
     let granule = if machine.device.unified { 1 } else { machine.device.granularity };
     let slots = |streaming: bool| -> Bytes {
@@ -131,7 +162,7 @@ pub(crate) fn stage_reservations(job: &Job, plan: &Plan, machine: &Machine, stag
         named("fixed", machine.device.fixed_overhead),
         named("residents", slots(false)),
         named("slots", slots(true)),
-        named("kept", plan.kept_before(stage) + plan.kept_after(stage)),
+        named("kept", plan.kept_before(stage)),
     ];
     if let Some(task) = job.stages[stage].peak_task() {
         reservations.extend(ActClass::ALL.into_iter().map(|c| named(c.name(), task.memory.at_peak[c as usize])));

@@ -13,7 +13,7 @@ use loadline_nn::CpuKernels;
 use loadline_policy::{Policy, PolicyError};
 use loadline_sim::Interval;
 
-use super::forecast_timed;
+use super::forecasting::{add_kept_from_before, forecast_timed};
 use super::oracle::Simulator;
 use super::refusal::{self, Refused};
 use super::shelf::{Bench, Shelf};
@@ -80,7 +80,7 @@ pub struct Planner<'a> {
     pub policy: &'a Policy,
     /// Its settings.
     pub settings: &'a Settings,
-    /// Blocks that are loaded.
+    /// Blocks that earlier jobs have kept on the device.
     pub loaded: &'a [LoadedBlock],
     /// Whether another job for the same model follows, whose blocks are worth keeping.
     pub more_to_come: bool,
@@ -107,8 +107,7 @@ impl Planner<'_> {
     /// Plans a request.
     ///
     /// # Errors
-    /// [`Error::NeverFits`] with a certificate if nothing fits; otherwise whatever is wrong with request, model,
-    /// profile
+    /// [`Error::NeverFits`] with a certificate if nothing fits; otherwise whatever is wrong with request, model, profile
     /// or policy.
     pub fn plan(&self, asked: &Asked) -> Result<Planned, Error> {
         self.plan_on(&Bench::new(&Shelf::new(self.model), self.machine), asked)
@@ -299,7 +298,8 @@ impl Planner<'_> {
         let Draft { job, plan, advice, tiled_to_fit, fuel } = draft;
         let times = |estimate| bench.times(&job, estimate);
         let (fast, median, slow) = (times(Estimate::Fast)?, times(Estimate::Median)?, times(Estimate::Slow)?);
-        let forecast = forecast_timed(&job, &plan, self.machine, &Interval { fast, median, slow });
+        let mut forecast = forecast_timed(&job, &plan, self.machine, &Interval { fast, median, slow });
+        add_kept_from_before(&mut forecast, &job, &plan, self.loaded);
         Ok(Planned { job, plan, forecast, budget, advice, tiled_to_fit, fuel })
     }
 }

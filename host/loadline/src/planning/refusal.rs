@@ -7,11 +7,13 @@ use loadline_core::{
     ActClass, Budget, Bytes, Job, Machine, Nanos, Request, Reservation, Stage, StageKind, stage_bound,
 };
 
+use super::certificate::exact;
 use super::shelf::Bench;
 use super::{Asked, Certificate, Planner};
 use crate::Error;
 
 /// A policy's no, and the job that it was about.
+#[derive(Clone)]
 pub(crate) struct Refused {
     /// The job, tiled as small as it was tried.
     pub(crate) job: Arc<Job>,
@@ -49,6 +51,41 @@ impl Refused {
     }
 }
 
+/// The smallest budget with which a command makes a plan, and what the policy says one granule below it.
+#[derive(Clone)]
+pub(crate) struct Smallest {
+    /// The budget.
+    pub(crate) budget: Bytes,
+    /// The refusal of one granule less; nothing if there it was not the policy that refused.
+    pub(crate) below: Option<Refused>,
+}
+
+impl Smallest {
+    /// A refusal in terms of the stage that the smallest budget depends on. A policy refuses with the first stage that
+    /// it cannot place, and another one may need more: naming the first would be no way out.
+    pub(crate) fn settle(smallest: Option<&Self>, refused: &Refused, machine: &Machine, budget: Bytes) -> Refused {
+        let name = |r: &Refused| r.breaks(machine).map(|s| s.name.clone());
+        let Some((least, below)) = smallest.and_then(|s| Some((s.budget, s.below.as_ref()?))) else {
+            return refused.clone();
+        };
+        match name(below) {
+            Some(stage) if budget < least && name(refused).as_ref() != Some(&stage) => {
+                let least = exact(least);
+                let message = format!("stage '{stage}' needs a budget of {least} at least, {budget} may be used");
+                Refused { message, ..below.clone() }
+            }
+            _ => refused.clone(),
+        }
+    }
+}
+
+/// Says no to what the model or the machine does not allow, whatever the policy.
+pub(crate) fn check_request(planner: &Planner<'_>, bench: &Bench<'_>, asked: &Asked) -> Result<(), Error> {
+    planner.budget(asked)?;
+    let knobs = planner.knobs(asked, None);
+    bench.shelf().job(&asked.request, &knobs, &asked.sampling, &planner.kernels()?).map(|_| ())
+}
+
 /// Whether a smaller tile could help: the decoder is over the budget, or the largest of all.
 pub(super) fn decoder_breaks(job: &Job, machine: &Machine, budget: Budget) -> bool {
     let vae = |s: &Stage| matches!(s.kind, StageKind::VaeDecode | StageKind::VaeEncode);
@@ -67,24 +104,33 @@ pub(super) fn certificate(
     refused: &Refused,
 ) -> Result<Certificate, Error> {
     let machine = planner.machine;
-    let worst = refused.job.stages.iter().rev().max_by_key(|s| least(&refused.job, s, machine));
-    let (stage, tensor) = worst.map_or_else(Default::default, |s| (s.name.clone(), culprit(&refused.job, s)));
+    let smallest = smallest_budget(planner, bench, asked, budget, refused)?;
+    let refused = Smallest::settle(smallest.as_ref(), refused, machine, budget.device);
+    let (stage, tensor) = refused.tensor(machine);
     Ok(Certificate {
-        reason: refused.message.clone(),
+        reason: refused.message,
         budget_bytes: budget.device,
         device_bytes: machine.device.memory,
-        min_budget_bytes: smallest_budget(planner, bench, asked, budget, refused)?,
+        min_budget_bytes: smallest.map(|s| s.budget),
         stage,
         tensor,
         nearest_request: nearest(planner, bench, asked, budget)?,
     })
 }
 
+/// What came of one budget.
+enum Tried {
+    Works,
+    /// A no, in the policy's words unless it is the host that is too small.
+    Not(Option<Refused>),
+}
+
 /// Whether a plan can be made within so many device bytes. A host that is too small is a no as well.
-fn works(planner: &Planner<'_>, bench: &Bench<'_>, asked: &Asked, budget: Budget) -> Result<bool, Error> {
+fn tried(planner: &Planner<'_>, bench: &Bench<'_>, asked: &Asked, budget: Budget) -> Result<Tried, Error> {
     match planner.within(bench, asked, budget) {
-        Ok(outcome) => Ok(outcome.is_ok()),
-        Err(Error::NeverFits(_)) => Ok(false),
+        Ok(Ok(_)) => Ok(Tried::Works),
+        Ok(Err(refused)) => Ok(Tried::Not(Some(refused))),
+        Err(Error::NeverFits(_)) => Ok(Tried::Not(None)),
         Err(other) => Err(other),
     }
 }
@@ -98,38 +144,42 @@ pub(crate) fn smallest_budget(
     asked: &Asked,
     budget: Budget,
     refused: &Refused,
-) -> Result<Option<Bytes>, Error> {
+) -> Result<Option<Smallest>, Error> {
     let device = &planner.machine.device;
     let granule = device.granularity.max(1);
     let at = |granules: u64| Budget { device: Bytes(granules.saturating_mul(granule)), ..budget };
-    let works = |granules: u64| works(planner, bench, asked, at(granules));
+    let tried = |granules: u64| tried(planner, bench, asked, at(granules));
+    let found = |granules: u64, below| Some(Smallest { budget: at(granules).device, below });
     let job = &refused.job;
     let least = job.stages.iter().map(|s| least(job, s, planner.machine)).max().unwrap_or(Bytes::ZERO);
     let most = device.memory.0.max(least.0.saturating_mul(64)) / granule;
-    let (mut low, mut high) = (0, None);
+    let (mut low, mut below, mut high) = (0, None, None);
     for hint in [Some(least), refused.needs].into_iter().flatten().map(|b| b.0.div_ceil(granule)) {
         if hint <= low || hint >= high.unwrap_or(most) {
             continue;
         }
-        if !works(hint)? {
-            low = hint;
+        if let Tried::Not(why) = tried(hint)? {
+            (low, below) = (hint, why);
             continue;
         }
-        if !works(hint - 1)? {
-            return Ok(Some(at(hint).device));
+        if let Tried::Not(why) = tried(hint - 1)? {
+            return Ok(found(hint, why));
         }
         high = Some(hint - 1);
     }
     let mut high = match high {
         Some(high) => high,
-        None if works(most)? => most,
+        None if matches!(tried(most)?, Tried::Works) => most,
         None => return Ok(None),
     };
     while high - low > 1 {
         let middle = low + (high - low) / 2;
-        if works(middle)? { high = middle } else { low = middle }
+        match tried(middle)? {
+            Tried::Works => high = middle,
+            Tried::Not(why) => (low, below) = (middle, why),
+        }
     }
-    Ok(Some(at(high).device))
+    Ok(found(high, below))
 }
 
 /// The most frames of the same size that could fit.
@@ -153,7 +203,8 @@ fn nearest(planner: &Planner<'_>, bench: &Bench<'_>, asked: &Asked, budget: Budg
     }
     // Fewer frames help only if the policy, with its settings, plans them too.
     let nearer = Asked { request: request(low), ..asked.clone() };
-    Ok(works(planner, bench, &nearer, budget)?.then_some(nearer.request))
+    let works = matches!(tried(planner, bench, &nearer, budget)?, Tried::Works);
+    Ok(works.then_some(nearer.request))
 }
 
 /// What a stage needs at least: its activations and one slot for its largest block.

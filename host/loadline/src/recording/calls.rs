@@ -276,3 +276,29 @@ fn picture(elements: usize) -> [usize; 4] {
     let side = (elements / 64).isqrt().max(1);
     [1, side, side, (elements / side / side).max(1)]
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::shapes;
+    use super::*;
+
+    /// A pipeline that runs here and an operation that is not recorded would make a forecast fall back to a rate of a
+    /// kind, which is far less right.
+    #[test]
+    fn every_operation_of_a_pipeline_is_timed_in_the_shape_that_the_op_layer_counts() {
+        let dir = tempfile::tempdir().unwrap();
+        let scratch = Scratch::write(dir.path().join("scratch"), 8 << 20).unwrap();
+        let mut caller = Caller::new(&scratch).unwrap();
+        let kinds = shapes::kinds().unwrap();
+        assert!(kinds.len() > 20, "{kinds:?}");
+        for kind in kinds {
+            let smallest =
+                shapes::shapes(kind.0, false).into_iter().min_by_key(|d| d.iter().map(|n| n.max(&1)).product::<u64>());
+            let (counted, time) = caller.round(kind, smallest.unwrap()).unwrap().unwrap_or_else(|| panic!("{kind:?}"));
+            assert!(time > 0.0, "{kind:?}");
+            let near = counted.iter().zip(smallest.unwrap()).all(|(a, b)| *a <= 4 * b.max(1) && b <= 4 * a.max(&1));
+            assert!(near, "{kind:?}: {counted:?} for {smallest:?}");
+        }
+    }
+}

@@ -11,6 +11,7 @@ mod shapes;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use loadline_core::{Bytes, DType, Op, Quantiles, SitePoint};
 use loadline_nn::CpuKernels;
@@ -36,6 +37,12 @@ pub struct RecordOptions {
     pub quick: bool,
 }
 
+/// What a profile calls the CPU of this machine, given its processor's name.
+#[must_use]
+pub fn device_name(processor: &str) -> String {
+    format!("{processor}, {} threads", CpuKernels::detect().exec.threads)
+}
+
 /// What a recording tells while it goes on: what it does, and how much of everything is done.
 pub type RecordProgress<'a> = &'a mut dyn FnMut(&str, f64);
 
@@ -52,8 +59,8 @@ struct Measured {
     sites: BTreeMap<Kind, BTreeMap<[u64; 4], Vec<f64>>>,
     copies: Vec<(usize, Vec<moves::Point>)>,
     allocation: Vec<moves::Point>,
+    host_allocation: Vec<moves::Point>,
     cached: Vec<moves::Point>,
-    latency_ns: f64,
     /// Block size, threads, and the rate, for every pair that was tried.
     disk: Vec<(u64, u64, Quantiles)>,
     conversions: Vec<(DType, DType, Quantiles)>,
@@ -66,13 +73,10 @@ struct Measured {
 ///
 /// # Errors
 /// If the scratch file cannot be written or read, or `stop` says that recording is to end.
-pub fn record(
-    options: &RecordOptions,
-    stop: &std::sync::atomic::AtomicBool,
-    progress: RecordProgress<'_>,
-) -> Result<Profile, Error> {
+pub fn record(options: &RecordOptions, stop: &AtomicBool, progress: RecordProgress<'_>) -> Result<Profile, Error> {
     let bytes = if options.quick { SCRATCH_QUICK } else { SCRATCH };
-    let path = options.folder.join(format!(".loadline-record-{}", std::process::id()));
+    // One name, so that what a killed recording left is used again and not left for good.
+    let path = options.folder.join(".loadline-record");
     progress("writing a scratch file", 0.0);
     let scratch = Scratch::write(path, bytes.0).map_err(|e| unusable(&options.folder, &e))?;
     let measured = measure(options, &scratch, stop, progress)?;
@@ -87,7 +91,7 @@ fn unusable(folder: &Path, error: &dyn std::fmt::Display) -> Error {
 fn measure(
     options: &RecordOptions,
     scratch: &Scratch,
-    stop: &std::sync::atomic::AtomicBool,
+    stop: &AtomicBool,
     progress: RecordProgress<'_>,
 ) -> Result<Measured, Error> {
     let rounds = if options.quick { 2 } else { 5 };
@@ -99,8 +103,8 @@ fn measure(
         sites: BTreeMap::new(),
         copies: Vec::new(),
         allocation: Vec::new(),
+        host_allocation: Vec::new(),
         cached: Vec::new(),
-        latency_ns: 0.0,
         disk: Vec::new(),
         conversions: Vec::new(),
         contention: (Quantiles::exactly(1.0), Quantiles::exactly(1.0)),
@@ -108,19 +112,24 @@ fn measure(
     };
     operations(options, &mut caller, rounds, &mut measured, stop, progress)?;
     progress("memory, disk and conversion", SHARE_OF_OPERATIONS);
-    let sizes: Vec<u64> = (12..=30).step_by(2).map(|n| 1u64 << n).filter(|n| *n <= scratch.bytes).collect();
+    // What is measured takes at most a quarter of RAM, twice the largest size for each thread.
+    let room = options.memory.0 / 4;
+    let sizes = (12..=30).step_by(2).map(|n| 1u64 << n);
+    let sizes: Vec<u64> = sizes.filter(|n| *n <= scratch.bytes && 2 * n <= room).collect();
     for threads in [1, measured.kernels.exec.threads] {
-        measured.copies.push((threads, moves::copies(&sizes, threads, rounds)));
+        measured.copies.push((threads, moves::copies(&sizes, threads, rounds, room)));
     }
     measured.allocation = moves::allocation(&sizes, rounds);
+    measured.host_allocation = moves::host_allocation(&sizes, rounds);
     measured.cached = moves::cached(scratch, &sizes, rounds).map_err(failed)?;
-    measured.latency_ns = moves::latency(scratch, rounds).map_err(failed)?;
-    for block in [1 << 16, 1 << 20, 1 << 24] {
+    for block in [1 << 12, 1 << 16, 1 << 20, 1 << 24] {
         for threads in [1, 2, 4, 8] {
+            stopped(stop)?;
             let rate = moves::direct(scratch, block, threads, rounds).map_err(failed)?;
             measured.disk.extend(rate.map(|rate| (block, threads, rate)));
         }
     }
+    stopped(stop)?;
     for (from, to) in [(DType::F32, DType::Bf16), (DType::Bf16, DType::F32), (DType::F16, DType::Bf16)] {
         let rate = moves::conversion(scratch, from, to, rounds).map_err(failed)?;
         measured.conversions.push((from, to, rate));
@@ -138,13 +147,18 @@ fn measure(
     Ok(measured)
 }
 
+/// An error if the recording is to end.
+fn stopped(stop: &AtomicBool) -> Result<(), Error> {
+    if stop.load(Ordering::Relaxed) { Err(Error::Stopped) } else { Ok(()) }
+}
+
 /// Times every shape of every operation, in rounds.
 fn operations(
     options: &RecordOptions,
     caller: &mut Caller,
     rounds: usize,
     measured: &mut Measured,
-    stop: &std::sync::atomic::AtomicBool,
+    stop: &AtomicBool,
     progress: RecordProgress<'_>,
 ) -> Result<(), Error> {
     let kinds = shapes::kinds()?;
@@ -156,9 +170,7 @@ fn operations(
     for round in 0..rounds {
         let mut held = 0.0;
         for (i, (kind, dims)) in all.iter().enumerate() {
-            if stop.load(std::sync::atomic::Ordering::Relaxed) {
-                return Err(Error::Request("recording was interrupted; nothing was written".to_owned()));
-            }
+            stopped(stop)?;
             let done = (round * all.len() + i) as f64 / (rounds * all.len()) as f64;
             progress(&format!("{}, round {} of {rounds}", kind.0.name(), round + 1), done * SHARE_OF_OPERATIONS);
             let time = caller.round(*kind, *dims).map_err(|e| Error::Model(e.to_string()))?;

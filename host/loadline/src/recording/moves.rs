@@ -63,11 +63,13 @@ fn curve(amounts: &[u64], rounds: usize, mut work: impl FnMut(u64) -> io::Result
     Ok(amounts.iter().copied().zip(rates.into_iter().map(spread)).collect())
 }
 
-/// Bytes per second of copies in memory by some threads at once, each copying `bytes`.
-pub(super) fn copies(amounts: &[u64], threads: usize, rounds: usize) -> Vec<Point> {
+/// Bytes per second of copies in memory by some threads at once, each copying `bytes`; all of them together take at
+/// most `room` bytes.
+pub(super) fn copies(amounts: &[u64], threads: usize, rounds: usize, room: u64) -> Vec<Point> {
+    let amounts: Vec<u64> = amounts.iter().copied().filter(|n| 2 * n * threads as u64 <= room).collect();
     let largest = amounts.iter().copied().max().unwrap_or(0) as usize;
     let mut pairs: Vec<_> = (0..threads).map(|_| (vec![1u8; largest], vec![0u8; largest])).collect();
-    let copied = curve(amounts, rounds, |bytes| {
+    let copied = curve(&amounts, rounds, |bytes| {
         let repeats = ((1 << 22) / bytes).max(1);
         let time = seconds(|| {
             std::thread::scope(|scope| {
@@ -148,12 +150,6 @@ fn together(threads: u64, bytes: usize, read: &(impl Fn(&mut [u8]) -> io::Result
     })
 }
 
-/// Nanoseconds of one small direct read.
-pub(super) fn latency(scratch: &Scratch, rounds: usize) -> io::Result<f64> {
-    let rate = direct(scratch, PAGE as u64, 1, rounds)?;
-    Ok(rate.map_or(0.0, |rate| PAGE as f64 / rate.p50 * 1e9))
-}
-
 /// Bytes of file per second that loading converts, beyond what reading takes.
 pub(super) fn conversion(scratch: &Scratch, from: DType, to: DType, rounds: usize) -> io::Result<Quantiles> {
     let files = WeightFiles::open(std::slice::from_ref(&scratch.path)).map_err(io::Error::other)?;
@@ -177,13 +173,24 @@ pub(super) fn conversion(scratch: &Scratch, from: DType, to: DType, rounds: usiz
 
 /// Bytes per second of allocating device buffers.
 pub(super) fn allocation(amounts: &[u64], rounds: usize) -> Vec<Point> {
+    allocating(amounts, rounds, |bytes| Slab::allocate(Bytes(bytes)))
+}
+
+/// Bytes per second of allocating host memory, as copies of blocks are: written once before they are filled.
+pub(super) fn host_allocation(amounts: &[u64], rounds: usize) -> Vec<Point> {
+    allocating(amounts, rounds, |bytes| {
+        let mut memory: Vec<u8> = Vec::with_capacity(bytes as usize);
+        memory.resize(bytes as usize, 0);
+        memory
+    })
+}
+
+fn allocating<T>(amounts: &[u64], rounds: usize, allocate: impl Fn(u64) -> T) -> Vec<Point> {
     let allocated = curve(amounts, rounds, |bytes| {
         let repeats = ((4 << 20) / bytes).clamp(1, 64);
-        let time = seconds(|| {
-            // All at once, as a stage's slots are: what is freed in between would be handed out again.
-            let slabs: Vec<_> = (0..repeats).map(|_| Slab::allocate(Bytes(bytes))).collect();
-            std::hint::black_box(&slabs);
-        });
+        let mut held = Vec::with_capacity(repeats as usize);
+        // All at once, as a stage's slots are: what is freed in between would be handed out again.
+        let time = seconds(|| held.extend((0..repeats).map(|_| allocate(bytes))));
         Ok(time / repeats as f64)
     });
     allocated.unwrap_or_default()

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use loadline_core::{Bytes, DType, Op, OpKind, Provenance, Quantiles};
 use loadline_models::ops::KernelSet;
 use loadline_profile::{
-    Basis, ContentionPart, DevicePart, DiskPart, Figure, HostPart, Known, LinkPart, Measurement, MeasurementRow,
-    OpPart, Point, Profile, ProfileError, Rate, Recorded, SCHEMA, SiteRow, SiteRows,
+    Basis, ContentionPart, ConversionPart, DevicePart, DiskPart, Figure, HostPart, Known, LinkPart, Measurement,
+    MeasurementRow, OpPart, Point, Profile, ProfileError, Rate, Recorded, SCHEMA, SiteRow, SiteRows,
 };
 
 use super::{Measured, RecordOptions, moves, rows};
@@ -44,7 +44,7 @@ fn device(options: &RecordOptions, measured: &Measured) -> DevicePart {
     let derived = |what: &str| (Provenance::Derived, what.to_owned());
     let (provenance, why) = derived("device memory is an accounting domain of RAM: no context, no modules");
     DevicePart {
-        name: format!("{}, {} threads", options.processor, measured.kernels.exec.threads),
+        name: super::device_name(&options.processor),
         kernel_set: measured.kernels.name().to_owned(),
         unified: true,
         memory_bytes: known(options.memory.0, Provenance::Measured, "RAM as the operating system counts it"),
@@ -139,7 +139,7 @@ fn rates(measured: &Measured, op: Op, dtype: DType, amount: &dyn Fn(Op, &[u64; 4
     };
     let points: Vec<Point> = steps.into_values().map(middle).map(|(amount, rate)| Point { amount, rate }).collect();
     let why = source(measured, "the median shape of each amount of work in the table of the recording");
-    (!points.is_empty()).then(|| Rate { basis: Basis::Points(points), provenance: Provenance::Derived, source: why })
+    (!points.is_empty()).then_some(Rate { basis: Basis::Points(points), provenance: Provenance::Derived, source: why })
 }
 
 fn points(measured: &[moves::Point]) -> Basis {
@@ -175,28 +175,26 @@ fn link(measured: &Measured) -> LinkPart {
 }
 
 fn host(options: &RecordOptions, measured: &Measured) -> HostPart {
+    let why = "bytes of file that loading converts, beyond what reading takes";
+    let rate_of = |figure: Quantiles, what: &str| Rate {
+        basis: Basis::Points(vec![Point { amount: 1.0, rate: figure }]),
+        provenance: Provenance::Measured,
+        source: source(measured, what),
+    };
     let slowest = measured.conversions.iter().min_by(|a, b| a.2.p50.total_cmp(&b.2.p50));
     let convert = slowest.map_or(Quantiles::exactly(1e9), |(_, _, rate)| *rate);
-    let row = |(from, to, figure): &(DType, DType, Quantiles)| MeasurementRow {
-        setting: format!("{from} to {to}"),
-        figure: *figure,
+    let pair = |(from, to, figure): &(DType, DType, Quantiles)| ConversionPart {
+        from: *from,
+        to: *to,
+        rate: rate_of(*figure, why),
     };
-    let why = "bytes of file that loading converts, beyond what reading takes";
     HostPart {
         name: format!("{} of RAM", options.memory),
         memory_bytes: known(options.memory.0, Provenance::Measured, "RAM as the operating system counts it"),
-        convert: Rate {
-            basis: Basis::Points(vec![Point { amount: 1.0, rate: convert }]),
-            provenance: Provenance::Measured,
-            source: source(measured, &format!("{why}; the slowest pair of types")),
-        },
-        measurements: vec![Measurement {
-            name: "conversion".to_owned(),
-            unit: "bytes/s".to_owned(),
-            provenance: Provenance::Measured,
-            source: source(measured, why),
-            rows: measured.conversions.iter().map(row).collect(),
-        }],
+        convert: rate_of(convert, &format!("{why}; the slowest pair of types")),
+        conversions: measured.conversions.iter().map(pair).collect(),
+        allocation: Some(rate(&measured.host_allocation, source(measured, "memory of the heap, its pages written"))),
+        measurements: Vec::new(),
     }
 }
 

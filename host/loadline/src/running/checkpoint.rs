@@ -8,7 +8,7 @@
 //! Every part has a digest in the state, and the state has one of itself: a flipped bit is an error, never another
 //! result. Nothing that was found damaged is deleted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
@@ -24,7 +24,7 @@ use super::output::{Tensors, read_tensor, write_floats, write_tensors};
 use crate::Error;
 use crate::error::told;
 
-const VERSION: u64 = 3;
+const VERSION: u64 = 4;
 
 /// Where a run stands.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -146,8 +146,15 @@ impl Checkpoint {
         Ok(())
     }
 
-    /// Saves a safe point: `fresh` are frames decoded since the last one.
-    pub(super) fn save(&mut self, stage: usize, pass: u64, tensors: &Tensors, fresh: &[f32]) -> Result<(), Error> {
+    /// Saves the safe point before a pass of a stage: `used` are the components that it depends on, `fresh` are frames
+    /// decoded since the last one.
+    pub(super) fn save(
+        &mut self,
+        (stage, pass): (usize, u64),
+        used: &BTreeSet<String>,
+        tensors: &Tensors,
+        fresh: &[f32],
+    ) -> Result<(), Error> {
         fs::create_dir_all(&self.folder).map_err(|e| Error::output(&self.folder, &e))?;
         if !fresh.is_empty() {
             self.append(fresh).map_err(|e| Error::output(&self.frames(), &e))?;
@@ -156,7 +163,7 @@ impl Checkpoint {
         }
         let standing = Standing {
             version: VERSION,
-            identity: self.identity.clone(),
+            identity: self.identity.after(used),
             stage,
             pass,
             frame_values: self.frame_values,
@@ -193,8 +200,8 @@ impl Checkpoint {
         let standing = self.standing().map_err(|e| self.damaged(&e))?;
         if let Some(what) = self.identity.differs(&standing.identity) {
             let detail = format!(
-                "this checkpoint was made with another {what}: give what it was made with, name another result with -o, \
-                 or delete {} to start over",
+                "this checkpoint was made with another {what}: give what it was made with, name another result with \
+                 -o, or delete {} to start over",
                 self.folder.display()
             );
             return Err(Error::Output { path: self.state(), detail });

@@ -38,7 +38,8 @@ impl Compute for Pipeline {
             order.weights.zip(slab).map(|((block, _), slab)| block_weights(&job.layouts[block.0 as usize], slab));
         let at = At { stage: order.at.stage, pass: order.at.pass, task: order.at.task };
         self.ops.recording = loadline_models::ops::Recording::default();
-        job.program.run(&mut self.ops, at, weights.as_ref(), &mut job.host).map_err(device_error)
+        let result = job.program.run(&mut self.ops, at, weights.as_ref(), &mut job.host);
+        result.map_err(|e| job.host.failed.take().unwrap_or_else(|| device_error(e)))
     }
 
     fn set_aside(&mut self, activations: Bytes) {

@@ -3,6 +3,7 @@
 use loadline_core::DType;
 use loadline_device::memory::{Domain, within};
 use loadline_device::{Segment, WeightFiles};
+use loadline_engine::DeviceError;
 use loadline_models::arch::wan_vae::{Blend, Picture};
 use loadline_models::pipeline::{Host, WanRecipe};
 
@@ -19,6 +20,8 @@ pub(super) struct Table {
 /// The host's side of one job.
 pub(super) struct RunHost {
     pub(super) table: Table,
+    /// Why rows of the table could not be had, which is a matter of its file.
+    pub(super) failed: Option<DeviceError>,
     pub(super) seed: u64,
     /// Latents to start from instead of noise.
     pub(super) latents: Option<Tensor>,
@@ -40,7 +43,11 @@ impl Host for RunHost {
                      belong together"
                 ));
             }
-            within(Domain::Host, || files.read_f32(segment, id * width, row)).map_err(|e| e.to_string())?;
+            if let Err(error) = within(Domain::Host, || files.read_weights_f32(segment, id * width, row)) {
+                let text = error.to_string();
+                self.failed = Some(error);
+                return Err(text);
+            }
         }
         Ok(())
     }

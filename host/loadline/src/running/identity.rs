@@ -1,5 +1,7 @@
 //! What a checkpoint belongs to.
 
+use std::collections::BTreeSet;
+
 use loadline_core::{Cfg, Knobs, Request};
 use loadline_models::spec::Folder;
 use serde::{Deserialize, Serialize};
@@ -7,15 +9,17 @@ use serde::{Deserialize, Serialize};
 use super::digest::Digest;
 use super::output::Tensor;
 use super::session::JobSpec;
+use super::weights::Stamps;
 use crate::Error;
 use crate::planning::Asked;
 
 /// A run that differs in any of this would go on to another result.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Identity {
-    /// Digests of the model's configs and weights; what its folder is called does not matter.
+    /// The digest of the model's configs; what its folder is called does not matter.
     pub(super) configs: u64,
-    pub(super) weights: u64,
+    /// What the weight files are known by; of a saved state, the files of components that it depends on.
+    pub(super) weights: Stamps,
     pub(super) request: Request,
     pub(super) prompt: String,
     pub(super) negative_prompt: String,
@@ -29,11 +33,25 @@ pub(super) struct Identity {
 }
 
 impl Identity {
+    /// Without the weights of components that nothing depends on yet.
+    pub(super) fn after(&self, used: &BTreeSet<String>) -> Self {
+        let mut identity = self.clone();
+        identity.weights.retain(|component, _| used.contains(component));
+        identity
+    }
+
+    fn has_weights_of(&self, saved: &Self) -> bool {
+        saved.weights.iter().all(|(component, stamp)| self.weights.get(component) == Some(stamp))
+    }
+
     /// The first thing in which a saved run differs from this one, in the words of the command line.
     pub(super) fn differs(&self, saved: &Self) -> Option<&'static str> {
         let checks = [
             (self.configs == saved.configs, "model (a config.json or scheduler_config.json differs)"),
-            (self.weights == saved.weights, "model (the weights differ)"),
+            (
+                self.has_weights_of(saved),
+                "model (the weights differ, or files were copied without their dates: `cp -p`)",
+            ),
             (self.prompt == saved.prompt, "--prompt"),
             (self.negative_prompt == saved.negative_prompt, "--negative-prompt"),
             (self.request.size == saved.request.size, "--size"),
@@ -86,14 +104,14 @@ impl Inputs {
         }
     }
 
-    /// With the model that it is asked of: `weights` is their digest.
+    /// With the model that it is asked of: `weights` is what its files are known by.
     ///
     /// # Errors
     /// If the scheduler's config cannot be read any more.
     pub(super) fn identity(
         self,
         folder: &Folder,
-        weights: u64,
+        weights: Stamps,
         latents: Option<&Tensor>,
         knobs: &Knobs,
     ) -> Result<Identity, Error> {

@@ -36,7 +36,8 @@ impl ResultSink {
             Some("mp4") => Ok(Self::Video(path.to_owned())),
             Some("png") | None => Ok(Self::Pictures(path.to_owned())),
             Some(other) => Err(Error::Request(format!(
-                "-o {}: '.{other}' is not written; use .mp4 for a video, .png for one frame, or a folder name for PNG frames",
+                "-o {}: '.{other}' is not written; use .mp4 for a video, .png for one frame, or a folder name for PNG \
+                 frames",
                 path.display()
             ))),
         }
@@ -153,7 +154,7 @@ pub(super) fn read_latents(path: &Path, name: Option<&str>) -> Result<Tensor, Er
 
 /// Reads an f32, f16 or bf16 tensor as f32.
 pub(super) fn read_tensor(index: &WeightIndex, entry: &TensorEntry) -> Result<Tensor, String> {
-    let dtype = super::session::element_type(entry.dtype)
+    let dtype = super::weights::element_type(entry.dtype)
         .ok_or_else(|| format!("tensor '{}' is {}, use f32, f16 or bf16", entry.name, entry.dtype.name()))?;
     let files = loadline_device::WeightFiles::open(&index.files).map_err(|e| e.to_string())?;
     let mut values = vec![0.0; entry.elements() as usize];

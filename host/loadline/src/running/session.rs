@@ -4,25 +4,25 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use loadline_core::{Bytes, DType, Machine, Nanos, Settings};
-use loadline_device::{BlockSource, CpuDevice, Segment, WeightFiles};
-use loadline_engine::{Audited, Budgeted, DeviceError, Engine, EngineError, Flow, Metered, Start, Trace};
+use loadline_core::{Bytes, LoadedBlock, Machine, Nanos, Settings, Tier};
+use loadline_device::CpuDevice;
+use loadline_engine::{Audited, Budgeted, Engine, EngineError, Flow, Metered, Start, Trace};
+use loadline_models::pipeline::WanProgram;
 use loadline_models::spec::Folder;
-use loadline_models::weights::FileDtype;
-use loadline_models::{pipeline::WanProgram, spec};
 use loadline_nn::{CpuKernels, TensorsAt};
 use loadline_policy::Policy;
 use loadline_text::{Tokenizer, clean_prompt};
 
 use super::checkpoint::{Checkpoint, Saved};
 use super::compute::{Pipeline, Running, device_error};
-use super::host::{Frames, RunHost, Table, table_segment};
+use super::host::{Frames, RunHost};
 use super::identity::Inputs;
 use super::output::{ResultSink, Tensor, Tensors, frames_tensor, read_latents, write_tensors};
-use super::watch::Watch;
-use super::{preflight, suspect};
+use super::preflight;
+use super::watch::{Watch, not_finite};
+use super::weights::{self, Stamps};
 use crate::error::told;
-use crate::planning::{Asked, Planned, Planner};
+use crate::planning::{Asked, Planned, Planner, kept_hash};
 use crate::{Error, Model};
 
 /// The real stack. Its twin is `planning::forecasting::Simulated`.
@@ -76,8 +76,6 @@ pub struct JobSpec {
 pub enum Progress<'a> {
     /// A plan was made.
     Planned(&'a str),
-    /// The weights are read once, to find what is no number before hours are spent on it.
-    Checking(Bytes),
     /// A stage starts.
     StageStarts {
         /// Its name.
@@ -122,6 +120,8 @@ pub struct StageMeasured {
 pub struct Measured {
     /// Whether an earlier process did the first part: then the stages hold only what ran since.
     pub resumed: bool,
+    /// The pass that the first of the stages began with; what it did before is in no figure.
+    pub first_pass: u64,
     /// The stages that ran.
     pub stages: Vec<StageMeasured>,
     /// The digest of everything that the engine did.
@@ -160,8 +160,8 @@ pub struct Session {
     engine: Engine<Real>,
     /// Storage types that the device's sources were made for.
     sources_for: Option<loadline_core::Knobs>,
-    /// The digest of the weights, once they have been looked at.
-    weights: Option<u64>,
+    /// What the weight files are known by, once a job has opened them.
+    stamps: Option<Stamps>,
 }
 
 impl Session {
@@ -172,22 +172,23 @@ impl Session {
     pub fn new(mut options: SessionOptions) -> Result<Self, Error> {
         let Some(folder) = options.model.folder.clone() else {
             return Err(Error::Request(format!(
-                "'{}' is a catalog entry without weights: `loadline plan` forecasts it, `loadline run` takes a diffusers folder",
+                "'{}' is a catalog entry without weights: `loadline plan` forecasts it, `loadline run` takes a \
+                 diffusers folder",
                 options.model.spec.name
             )));
         };
         let tokenizer = folder.path.join("tokenizer");
         let tokenizer = Tokenizer::open(&tokenizer).map_err(|e| Error::Model(told(&e)))?;
         let kernels = CpuKernels::named(&options.machine.device.kernel_set).unwrap_or_else(CpuKernels::detect);
-        let device = CpuDevice::new(Pipeline::new(kernels)).map_err(|e| start_failed(&e))?;
+        let device = CpuDevice::new(Pipeline::new(kernels)).map_err(|e| weights::unreadable(&e))?;
         // The budget is set for each job; until then nothing may be allocated.
         let granule = options.machine.device.granularity;
         let stack = Audited::new(Metered::new(Budgeted::new(device, Bytes::ZERO, granule)));
         let engine = Engine::new(stack, options.record);
-        if files_are_cached(&folder) {
+        if weights::are_cached(&folder) {
             options.machine = options.machine.with_cached_files();
         }
-        Ok(Self { options, folder, tokenizer, engine, sources_for: None, weights: None })
+        Ok(Self { options, folder, tokenizer, engine, sources_for: None, stamps: None })
     }
 
     /// The machine that plans are made for: as it was given, or with the model's files in the page cache.
@@ -202,7 +203,7 @@ impl Session {
     /// If nothing fits, or something is wrong with the request.
     pub fn plan(&self, spec: &JobSpec) -> Result<Planned, Error> {
         let (asked, _) = self.counted(spec)?;
-        self.planner(spec).plan(&asked)
+        self.planner(spec, &self.loaded()).plan(&asked)
     }
 
     /// Checks jobs that are to run one after the other: what they write, and that each has a plan. Nothing is run and
@@ -232,7 +233,7 @@ impl Session {
             "{request:?} {knobs:?} {sampling:?} {vram:?} {ram:?} {used_by_others:?} {}",
             job.more_to_come
         )) {
-            let plan = self.planner(job).plan(&asked)?.plan;
+            let plan = self.planner(job, &self.loaded()).plan(&asked)?.plan;
             if let Some((path, name)) = &job.latents {
                 let recipe = self.options.model.recipe(request, &plan.knobs, sampling, ids)?;
                 given_latents(path, name.as_deref(), &recipe.latents)?;
@@ -241,13 +242,25 @@ impl Session {
         Ok(())
     }
 
-    fn planner(&self, spec: &JobSpec) -> Planner<'_> {
+    /// What earlier jobs have kept on the device.
+    fn loaded(&self) -> Vec<LoadedBlock> {
+        let model = &self.options.model.spec.name;
+        let block = |(name, bytes): (&str, Bytes)| LoadedBlock {
+            block: None,
+            hash: kept_hash(model, name, bytes),
+            tier: Tier::Device,
+            bytes,
+        };
+        self.engine.kept().map(block).collect()
+    }
+
+    fn planner<'a>(&'a self, spec: &JobSpec, loaded: &'a [LoadedBlock]) -> Planner<'a> {
         Planner {
             model: &self.options.model,
             machine: &self.options.machine,
             policy: &self.options.policy,
             settings: &self.options.settings,
-            loaded: &[],
+            loaded,
             more_to_come: spec.more_to_come,
         }
     }
@@ -284,9 +297,8 @@ impl Session {
         self.run_planned(spec, planned, stop, progress)
     }
 
-    /// Makes one video with a plan that [`plan`](Self::plan) made for the same job. What the plan declares is the
-    /// limit,
-    /// whether it is enough or not.
+    /// Makes one video with a plan that [`plan`](Self::plan) made for the same job. What the plan declares
+    /// is the limit, whether it is enough or not.
     ///
     /// # Errors
     /// As [`run`](Self::run); an operation that needs more than the plan declares is refused before it starts.
@@ -301,9 +313,9 @@ impl Session {
         progress(Progress::Planned(&planned.plan.policy.name));
         let inputs = Inputs::new(spec, &asked, &ids);
         self.prepare(spec, &asked, &planned, ids)?;
-        let weights = self.checked_weights(progress)?;
+        let stamps = self.stamps()?;
         let given = self.engine.device.inner.inner.inner.compute.job.as_ref().and_then(|job| job.host.latents.as_ref());
-        let identity = inputs.identity(&self.folder, weights, given, &planned.plan.knobs)?;
+        let identity = inputs.identity(&self.folder, stamps, given, &planned.plan.knobs)?;
         let plan = planned.plan.hash().to_string();
         let mut checkpoint = Checkpoint::beside(spec.output.path(), identity, plan, spec.dump.is_some());
         let saved = checkpoint.open(spec.resume)?;
@@ -314,11 +326,11 @@ impl Session {
         let device = &mut self.engine.device.inner.inner;
         device.set_budget(planned.budget.device - self.options.machine.device.fixed_overhead);
         let mut watch =
-            Watch { planned: &planned, checkpoint, stop, progress, measured: Vec::new(), start, not_finite: None };
+            Watch { planned: &planned, checkpoint, stop, progress, measured: Vec::new(), start, suspect: None };
         let result = self.engine.realise(&planned.job, &planned.plan, start, &mut watch);
-        let Watch { checkpoint, mut measured, progress, not_finite, .. } = watch;
-        if let Some(what) = not_finite {
-            return Err(suspect::not_finite(&what));
+        let Watch { checkpoint, mut measured, progress, suspect, .. } = watch;
+        if let Some(what) = suspect {
+            return Err(not_finite(&what));
         }
         let (trace, flow) = result.map_err(|e| checkpoint.kept(e.into()))?;
         if flow == Flow::Stop {
@@ -330,8 +342,8 @@ impl Session {
         progress(Progress::Writing);
         self.write_results(spec).map_err(|e| checkpoint.kept(e))?;
         checkpoint.remove();
-        let measured =
-            Measured { stages: measured, digest: self.engine.device.digest(), resumed: start != Start::default() };
+        let (resumed, first_pass) = (start != Start::default(), start.pass);
+        let measured = Measured { resumed, first_pass, stages: measured, digest: self.engine.device.digest() };
         Ok(Outcome { planned, measured, trace })
     }
 
@@ -353,9 +365,10 @@ impl Session {
         let storage_only = loadline_core::Knobs { storage: knobs.storage.clone(), ..Default::default() };
         if self.sources_for.as_ref() != Some(&storage_only) {
             let sources = layouts.iter().zip(&planned.job.blocks);
-            let sources = sources.map(|(l, b)| self.block_source(&planned.job.components[b.component as usize], l));
+            let sources = sources
+                .map(|(l, b)| weights::block_source(&self.folder, &planned.job.components[b.component as usize], l));
             let sources = sources.collect::<Result<Vec<_>, _>>()?;
-            let files = WeightFiles::open(&self.all_files()).map_err(|e| start_failed(&e))?;
+            let files = weights::open(&self.folder)?;
             self.engine.release_all();
             self.engine.device.inner.inner.inner.set_sources(files, sources);
             self.sources_for = Some(storage_only);
@@ -365,7 +378,8 @@ impl Session {
             None => None,
         };
         let host = RunHost {
-            table: self.table()?,
+            table: weights::table(&self.folder)?,
+            failed: None,
             seed: spec.seed,
             latents,
             dump: spec.dump.is_some(),
@@ -377,53 +391,11 @@ impl Session {
         Ok(())
     }
 
-    /// The files of all components, one after the other.
-    fn all_files(&self) -> Vec<PathBuf> {
-        self.folder.components.iter().flat_map(|c| c.weights.files.iter().cloned()).collect()
-    }
-
-    fn first_file(&self, component: &str) -> usize {
-        self.folder.components.iter().take_while(|c| c.name != component).map(|c| c.weights.files.len()).sum()
-    }
-
-    fn block_source(&self, component: &str, layout: &TensorsAt) -> Result<BlockSource, Error> {
-        let missing = |tensor: &str| Error::Model(format!("{component}: tensor '{tensor}' is missing"));
-        let part = self.folder.components.iter().find(|c| c.name == component).ok_or_else(|| missing("*"))?;
-        let first = self.first_file(component);
-        let segment = |(name, shape, dtype, place): &(String, Vec<usize>, DType, usize)| {
-            let entry = part.weights.get(name).ok_or_else(|| missing(name))?;
-            Ok(Segment {
-                tensor: name.clone(),
-                file: first + entry.file,
-                offset: entry.offset,
-                elements: shape.iter().product(),
-                file_dtype: element_type(entry.dtype).ok_or_else(|| missing(name))?,
-                place: *place,
-                dtype: *dtype,
-            })
-        };
-        Ok(BlockSource { segments: layout.tensors.iter().map(segment).collect::<Result<_, Error>>()? })
-    }
-
-    fn table(&self) -> Result<Table, Error> {
-        let missing = || Error::Model("text_encoder: the embedding table is missing".into());
-        let part = self.folder.components.iter().find(|c| c.name == "text_encoder").ok_or_else(missing)?;
-        let entry = part.weights.tensors.iter().find(|t| spec::is_gathered(&t.name)).ok_or_else(missing)?;
-        let width = entry.shape.get(1).copied().unwrap_or(1) as usize;
-        let dtype = element_type(entry.dtype).ok_or_else(missing)?;
-        let files = WeightFiles::open(&part.weights.files).map_err(|e| start_failed(&e))?;
-        Ok(Table { segment: table_segment(entry, dtype, entry.file), files, width })
-    }
-
-    /// Looks at every weight, once in a session.
-    fn checked_weights(&mut self, progress: &mut dyn FnMut(Progress<'_>)) -> Result<u64, Error> {
-        if let Some(digest) = self.weights {
-            return Ok(digest);
-        }
-        progress(Progress::Checking(suspect::bytes(&self.folder)));
-        let digest = suspect::scan(&self.folder)?;
-        self.weights = Some(digest);
-        Ok(digest)
+    /// What the weight files are known by, as they were when the session opened them.
+    fn stamps(&mut self) -> Result<Stamps, Error> {
+        let stamps = self.stamps.take().map_or_else(|| weights::stamps(&self.folder), Ok)?;
+        self.stamps = Some(stamps.clone());
+        Ok(stamps)
     }
 
     /// Brings the state of a checkpoint back.
@@ -446,7 +418,7 @@ impl Session {
         let Some(mut job) = self.engine.device.inner.inner.inner.compute.job.take() else { return Ok(()) };
         let video = job.host.frames.finish();
         if video.values.iter().any(|v| !v.is_finite()) {
-            return Err(suspect::not_finite("the frames"));
+            return Err(not_finite("the frames"));
         }
         spec.output.write(&video, FPS)?;
         if let Some(path) = &spec.dump {
@@ -468,29 +440,6 @@ fn given_latents(path: &Path, name: Option<&str>, shape: &[usize]) -> Result<Ten
         "--latents {file}: the tensor has shape {given:?}, this request needs {shape:?}; change --size or --frames"
     );
     Err(Error::Request(text))
-}
-
-/// So much of the files must be in the page cache for a forecast to count on it.
-const CACHED: f64 = 0.9;
-
-/// Whether loading will read memory and not the disk. Where the system does not say, the disk is assumed.
-fn files_are_cached(folder: &Folder) -> bool {
-    let files: Vec<PathBuf> = folder.components.iter().flat_map(|c| c.weights.files.iter().cloned()).collect();
-    loadline_device::cached_share(&files).ok().flatten().is_some_and(|share| share >= CACHED)
-}
-
-fn start_failed(error: &DeviceError) -> Error {
-    Error::Model(error.to_string())
-}
-
-/// The type in memory of a type in a file, if it can be run.
-pub(super) fn element_type(dtype: FileDtype) -> Option<DType> {
-    match dtype {
-        FileDtype::F32 => Some(DType::F32),
-        FileDtype::F16 => Some(DType::F16),
-        FileDtype::BF16 => Some(DType::Bf16),
-        _ => None,
-    }
 }
 
 /// Names the fastest kernels of this machine in a profile of a CPU, whose own may be of another one.

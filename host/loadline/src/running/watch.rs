@@ -1,5 +1,6 @@
 //! Who watches a run: it measures memory, saves checkpoints and stops at safe points.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use loadline_device::memory;
@@ -9,6 +10,7 @@ use super::checkpoint::Checkpoint;
 use super::compute::device_error;
 use super::output::Tensors;
 use super::session::{Progress, Real, StageMeasured};
+use crate::Error;
 use crate::planning::Planned;
 
 /// Watches a run: measures, saves, stops.
@@ -20,7 +22,7 @@ pub(super) struct Watch<'a> {
     pub(super) measured: Vec<StageMeasured>,
     pub(super) start: Start,
     /// What held NaN or infinity, if anything did.
-    pub(super) not_finite: Option<String>,
+    pub(super) suspect: Option<String>,
 }
 
 impl Observer<Real> for Watch<'_> {
@@ -69,12 +71,29 @@ impl Watch<'_> {
         };
         job.program.save(&mut pipeline.ops, &mut sink).map_err(device_error)?;
         if let Some(name) = tensors.iter().find(|(_, (_, v))| v.iter().any(|v| !v.is_finite())).map(|(name, _)| name) {
-            self.not_finite = Some(format!("the numbers of '{name}'"));
+            self.suspect = Some(format!("the numbers of '{name}'"));
             return Err(DeviceError::Compute(format!("'{name}' is not finite")));
         }
         let fresh = std::mem::take(&mut job.host.frames.fresh);
-        let unwritten = |e: crate::Error| DeviceError::Output(e.told());
+        let unwritten = |e: Error| DeviceError::Output(e.told());
         self.checkpoint.keep(&job.host.dumped).map_err(unwritten)?;
-        self.checkpoint.save(stage, pass, &tensors, &fresh).map_err(unwritten)
+        let used = used(self.planned, stage, pass);
+        self.checkpoint.save((stage, pass), &used, &tensors, &fresh).map_err(unwritten)
     }
+}
+
+/// The components whose weights a state depends on that stands before a pass of a stage. Those of later stages may
+/// still be replaced, such as a file with a damaged weight by a better one.
+fn used(planned: &Planned, stage: usize, pass: u64) -> BTreeSet<String> {
+    let begun = stage + usize::from(pass > 0);
+    let stages = planned.job.stages.iter().take(begun);
+    stages.filter_map(|s| planned.job.components.get(s.component as usize).cloned()).collect()
+}
+
+/// The error of results that are not finite numbers, of weights that all are.
+pub(super) fn not_finite(what: &str) -> Error {
+    Error::Model(format!(
+        "{what} are not finite numbers, though every weight is: the components do not belong together, or --storage \
+         f16 overflows; try --storage f32"
+    ))
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use loadline_core::{Bytes, Component, Job, JobBlock, Knobs, ModelSpec, Pass, Request, Stage, Task};
+use loadline_core::{Bytes, Component, DType, Job, JobBlock, Knobs, ModelSpec, Pass, Request, Stage, Task, TensorSpec};
 
 use super::{At, Group, Host, Program, Script, StageScript};
 use crate::ops::{BlockWeights, KernelSet, OpError, Ops, Symbolic, Weight};
@@ -74,10 +74,16 @@ fn job_blocks(model: &ModelSpec, script: &Script, knobs: &Knobs) -> Vec<JobBlock
             name: format!("{}.{}", component.name, block.name),
             slab: tensors().map(|t| rule.of(t).bytes(t.elements()).round_up(loadline_core::SLAB_ALIGN)).sum(),
             file: tensors().map(|t| t.file_dtype.unwrap_or(rule.of(t)).bytes(t.elements())).sum(),
-            converts: tensors().any(|t| t.file_dtype.is_some_and(|d| d != rule.of(t))),
+            conversion: conversion(&rule, tensors()),
         })
     };
     script.blocks.iter().filter_map(block).collect()
+}
+
+/// The types of the most bytes that loading converts.
+fn conversion<'a>(rule: &StorageRule, tensors: impl Iterator<Item = &'a TensorSpec>) -> Option<(DType, DType)> {
+    let converted = |t: &TensorSpec| Some((t.file_dtype.filter(|d| *d != rule.of(t))?, rule.of(t), t.elements()));
+    tensors.filter_map(converted).max_by_key(|(_, _, elements)| *elements).map(|(from, to, _)| (from, to))
 }
 
 fn symbolic_weights(model: &ModelSpec, script: &Script, knobs: &Knobs) -> Vec<BlockWeights<()>> {

@@ -17,6 +17,8 @@ use rustix::process::geteuid;
 const FILE_BYTES: u64 = 512 << 20;
 /// Files that are kept, newest first: some versions of some policies for some processors.
 const FILES: usize = 64;
+/// Characters of a key: a digest of 256 bits.
+const KEY: usize = 64;
 /// Permissions of everyone but the owner.
 const OTHERS: u32 = 0o077;
 
@@ -83,7 +85,9 @@ impl Folder {
             .filter_map(|entry| {
                 let stat = statat(&self.0, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW).ok()?;
                 let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
-                is_file.then(|| (stat.st_mtime, entry.file_name().to_owned()))
+                // Whatever else a caller keeps in the folder is not ours.
+                let is_ours = is_key(entry.file_name().to_bytes());
+                (is_file && is_ours).then(|| (stat.st_mtime, entry.file_name().to_owned()))
             })
             .collect();
         files.sort();
@@ -91,6 +95,12 @@ impl Folder {
             let _ = unlinkat(&self.0, name.as_c_str(), AtFlags::empty());
         }
     }
+}
+
+/// Whether a name is that of compiled code, or of a file that was to become one.
+fn is_key(name: &[u8]) -> bool {
+    let last = name.rsplit(|byte| *byte == b'-').next().unwrap_or(name);
+    last.len() == KEY && last.iter().all(u8::is_ascii_hexdigit)
 }
 
 fn is_private(stat: &Stat) -> bool {

@@ -92,7 +92,7 @@ fn stage(shape: &Shape, component: u32, blocks: &mut Vec<JobBlock>) -> Stage {
     let mut add = |name: String, slab: u64| {
         let index = blocks.len() as u32 - first;
         let name = format!("{}.{name}", shape.component);
-        blocks.push(JobBlock { component, index, name, slab: Bytes(slab), file: Bytes(slab), converts: false });
+        blocks.push(JobBlock { component, index, name, slab: Bytes(slab), file: Bytes(slab), conversion: None });
     };
     (shape.front > 0).then(|| add("front".into(), shape.front));
     (0..shape.blocks).for_each(|i| add(format!("blocks.{i}"), shape.block));
@@ -149,7 +149,7 @@ pub fn machine() -> Machine {
             fixed_overhead: Bytes(FIXED),
             kernel_set: "test".into(),
         },
-        host: HostSpec { memory: Bytes::gib(64), convert: flat(0.0, 1e9) },
+        host: HostSpec { memory: Bytes::gib(64), convert: flat(0.0, 1e9), conversions: Vec::new(), allocation: None },
         link: LinkSpec {
             h2d_pinned: flat(10_000.0, 20e9),
             h2d_pageable: flat(10_000.0, 6e9),
@@ -242,7 +242,7 @@ fn walk(job: &Job, stage: &Stage, plan: &StagePlan, homes: &[Tier], machine: &Ma
         let tier = homes[b.0 as usize];
         let link = machine.copy_time(tier, block.slab, Estimate::Median).0;
         if tier == Tier::Disk {
-            link.max(machine.read_time(block.file, block.converts, Estimate::Median).0)
+            link.max(machine.read_time(block.file, block.conversion, Estimate::Median).0)
         } else {
             link
         }

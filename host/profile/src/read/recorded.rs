@@ -6,7 +6,9 @@ use loadline_core::StageKind;
 
 use super::{FromNode, Node, one_of};
 use crate::error::Finding;
-use crate::schema::{ContentionPart, LevelPart, Measurement, MeasurementRow, Recorded, SiteRow, SiteRows};
+use crate::schema::{
+    ContentionPart, ConversionPart, LevelPart, Measurement, MeasurementRow, Recorded, SiteRow, SiteRows,
+};
 
 impl FromNode for Recorded {
     fn from_node(node: &Node<'_>) -> Result<Self, Finding> {
@@ -52,6 +54,12 @@ fn line<T: FromStr>(node: &Node<'_>, expected: &str) -> Result<T, Finding> {
 impl FromNode for ContentionPart {
     fn from_node(node: &Node<'_>) -> Result<Self, Finding> {
         Ok(Self { compute: node.at("compute")?, load: node.at("load")? })
+    }
+}
+
+impl FromNode for ConversionPart {
+    fn from_node(node: &Node<'_>) -> Result<Self, Finding> {
+        Ok(Self { from: node.at("from")?, to: node.at("to")?, rate: node.at("rate")? })
     }
 }
 

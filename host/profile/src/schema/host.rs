@@ -1,5 +1,6 @@
 //! The host and its disk.
 
+use loadline_core::DType;
 use serde::Serialize;
 
 use super::{Known, Measurement, Rate};
@@ -13,9 +14,26 @@ pub struct HostPart {
     pub memory_bytes: Known<u64>,
     /// Bytes of file per second that are converted to another element type while loading.
     pub convert: Rate,
+    /// The same from one type to another, where that was measured.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub conversions: Vec<ConversionPart>,
+    /// Bytes per second of allocating memory, its pages included.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub allocation: Option<Rate>,
     /// Further figures, see [`Measurement`].
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub measurements: Vec<Measurement>,
+}
+
+/// Conversion from one type to another.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ConversionPart {
+    /// The type in the file.
+    pub from: DType,
+    /// The type on the device.
+    pub to: DType,
+    /// Bytes of file per second.
+    pub rate: Rate,
 }
 
 /// The disk that weights are read from.

@@ -46,7 +46,7 @@ fn block(job: &mut Job, plan: &mut Plan, r: &mut Random) -> BlockId {
     let id = job.blocks.len() as u32;
     let bytes = Bytes(100 * r.within(0..30) + r.within(0..2));
     let name = format!("blocks.{id}");
-    job.blocks.push(JobBlock { component: 0, index: id, name, slab: bytes, file: bytes, converts: false });
+    job.blocks.push(JobBlock { component: 0, index: id, name, slab: bytes, file: bytes, conversion: None });
     plan.homes.push([Tier::Pinned, Tier::Host, Tier::Disk][r.within(0..3) as usize]);
     BlockId(id)
 }

@@ -42,7 +42,7 @@ pub fn job(rows: &[Row], passes: u32) -> Job {
 
 fn block(index: u32, bytes: u64) -> JobBlock {
     let (slab, file) = (Bytes(bytes), Bytes(bytes));
-    JobBlock { component: 0, index, name: format!("blocks.{index}"), slab, file, converts: false }
+    JobBlock { component: 0, index, name: format!("blocks.{index}"), slab, file, conversion: None }
 }
 
 /// The machine below does one operation a nanosecond, so that a task's operations are its time.
@@ -80,7 +80,7 @@ pub fn machine(disk_ns: u64, unified: bool) -> Machine {
             allocation: None,
             unified,
         },
-        host: HostSpec { memory: Bytes::MAX, convert: flat(1e9) },
+        host: HostSpec { memory: Bytes::MAX, convert: flat(1e9), conversions: Vec::new(), allocation: None },
         link: LinkSpec { h2d_pinned: flat(1e9), h2d_pageable: flat(1e9), d2h: flat(1e9) },
         disk: DiskSpec { read: flat(1e9 / disk_ns as f64), cached: None },
         sites: Vec::new(),

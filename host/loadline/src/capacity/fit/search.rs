@@ -7,9 +7,11 @@ use loadline_core::{Bytes, Request, Reservation};
 
 use super::{Beyond, Fit, Fitting, Proof, Question, Reason, Target};
 use crate::capacity::compare::compare_asked;
-use crate::capacity::row::{Figures, exact};
+use crate::capacity::row::Figures;
 use crate::capacity::{Axis, Contender, Ladder, SortKey, Watch, best};
-use crate::planning::{Attempt, Bench, Planned, Refused, Shelf, could_fit, smallest_budget};
+use crate::planning::{
+    Attempt, Bench, Planned, Refused, Shelf, Smallest, check_request, could_fit, exact, smallest_budget,
+};
 use crate::{Asked, Error, Planner};
 
 /// So many values beyond the answer are planned one by one.
@@ -44,22 +46,51 @@ impl<'a> Search<'a> {
         }
     }
 
+    /// Says no to a request that the model or the machine does not allow, as every other command does.
+    fn check(&self) -> Result<(), Error> {
+        let planner = self.question.contenders.first().map(|c| self.planner(c));
+        planner.map_or(Ok(()), |planner| check_request(&planner, self.bench, self.question.asked))
+    }
+
     /// Plans a request with every policy; the fastest plan counts, the first refusal otherwise.
     fn probe(&self, asked: &Asked) -> Result<Probe<'a>, Error> {
+        self.probe_saying(asked, |_, refused| Ok(self.memory(refused)))
+    }
+
+    /// The same with the refusal of the stage that needs most, which takes more plans to find out.
+    fn probe_settled(&self, asked: &Asked) -> Result<Probe<'a>, Error> {
+        self.probe_saying(asked, |planner, refused| {
+            let budget = planner.budget(asked)?;
+            let smallest = smallest_budget(planner, self.bench, asked, budget, refused)?;
+            Ok(self.memory(&Smallest::settle(smallest.as_ref(), refused, self.question.machine, budget.device)))
+        })
+    }
+
+    fn probe_saying(
+        &self,
+        asked: &Asked,
+        say: impl Fn(&Planner<'_>, &Refused) -> Result<Reason, Error>,
+    ) -> Result<Probe<'a>, Error> {
         let (mut fastest, mut not) = (None::<(Box<Planned>, &Contender)>, None);
         for contender in self.question.contenders {
             if self.watch.stop.load(Ordering::Relaxed) {
                 return Err(Error::Stopped);
             }
             (self.watch.progress)(self.bench.plans(), 0);
-            match self.planner(contender).attempt_on(self.bench, asked) {
+            let planner = self.planner(contender);
+            match planner.attempt_on(self.bench, asked) {
                 Ok(Attempt::Fits(planned)) => {
                     let faster = fastest.as_ref().is_none_or(|(best, _)| cold(&planned) < cold(best));
                     if faster {
                         fastest = Some((planned, contender));
                     }
                 }
-                Ok(Attempt::Refused(refused)) => not = not.or(Some(self.memory(&refused))),
+                Ok(Attempt::Refused(refused)) => {
+                    not = match not {
+                        None => Some(say(&planner, &refused)?),
+                        first => first,
+                    }
+                }
                 Err(Error::NeverFits(certificate)) => {
                     not = not.or(Some(Reason::Memory {
                         message: certificate.reason.clone(),
@@ -152,6 +183,7 @@ pub(super) fn most(question: &Question<'_>, axis: Axis, watch: &Watch<'_>) -> Re
     let shelf = Shelf::new(question.model);
     let bench = Bench::new(&shelf, question.machine);
     let search = Search::new(question, &bench, watch);
+    search.check()?;
     let climb = Climb { search: &search, ladder: &ladder };
     climb.run(Target::Most(axis))
 }
@@ -254,7 +286,7 @@ impl<'a> Climb<'a> {
             return Ok(Some(Beyond { value: String::new(), budget, reason: limit }));
         }
         let value = self.ladder.value(index);
-        Ok(match self.probe(index)? {
+        Ok(match self.search.probe_settled(&self.asked(index))? {
             Probe::Not(reason) => Some(Beyond { value, budget, reason }),
             Probe::Fits(..) => None,
         })
@@ -265,57 +297,104 @@ pub(super) fn least_vram(question: &Question<'_>, watch: &Watch<'_>) -> Result<F
     let shelf = Shelf::new(question.model);
     let bench = Bench::new(&shelf, question.machine);
     let search = Search::new(question, &bench, watch);
-    let at = |bytes: Bytes| search.probe(&Asked { vram: Some(bytes), ..question.asked.clone() });
+    search.check()?;
     let card = question.machine.device.memory - question.asked.used_by_others;
-    let granule = question.machine.device.granularity.max(1);
-    let mut best: Option<(Box<Planned>, &Contender)> = None;
-    for contender in question.contenders {
-        let planner = search.planner(contender);
-        let budget = planner.budget(&Asked { vram: None, ..question.asked.clone() })?;
-        let Ok(Attempt::Fits(whole)) = planner.attempt_on(&bench, question.asked) else { continue };
-        let start = Refused { job: Arc::clone(&whole.job), stage: None, needs: None, message: String::new() };
-        let Some(least) = smallest_budget(&planner, &bench, question.asked, budget, &start)? else { continue };
-        let least = least.min(card);
-        if let Probe::Fits(planned, by) = at(least)? {
-            let smaller = best.as_ref().is_none_or(|(b, _)| planned.budget.device < b.budget.device);
-            if smaller {
-                best = Some((planned, by));
+    let least = Least { search: &search, granule: question.machine.device.granularity.max(1), card };
+    match least.start()? {
+        Some((planned, by)) => least.run(planned, by),
+        None => nothing_fits(&search, card),
+    }
+}
+
+/// A search for the least device memory.
+struct Least<'a> {
+    search: &'a Search<'a>,
+    granule: u64,
+    card: Bytes,
+}
+
+impl<'a> Least<'a> {
+    fn asked(&self, bytes: Bytes) -> Asked {
+        Asked { vram: Some(bytes), ..self.search.question.asked.clone() }
+    }
+
+    fn at(&self, bytes: Bytes) -> Result<Probe<'a>, Error> {
+        self.search.probe(&self.asked(bytes))
+    }
+
+    /// A budget that is enough with one granule less being too little: the smallest of a policy, and where plans that
+    /// small take too long, what bisection finds between that and the whole card.
+    fn start(&self) -> Result<Option<(Box<Planned>, &'a Contender)>, Error> {
+        let card = self.card.round_down(self.granule);
+        let mut least = card;
+        for contender in self.search.question.contenders {
+            least = least.min(self.smallest(contender)?.unwrap_or(card));
+        }
+        if let Probe::Fits(planned, by) = self.at(least)? {
+            return Ok(Some((planned, by)));
+        }
+        let Probe::Fits(planned, by) = self.at(card)? else { return Ok(None) };
+        let mut best = (planned, by);
+        let (mut low, mut high) = (least.0 / self.granule, card.0 / self.granule);
+        while high - low > 1 {
+            let middle = low + (high - low) / 2;
+            match self.at(Bytes(middle * self.granule))? {
+                Probe::Fits(planned, by) => (best, high) = ((planned, by), middle),
+                Probe::Not(_) => low = middle,
             }
         }
+        Ok(Some(best))
     }
-    let Some((mut planned, mut by)) = best else { return nothing_fits(&search, card) };
-    let floor = floor(&search, &planned.job.request)?;
-    // Downward from the answer, one granule after the other.
-    let (mut left, mut last, mut budget) = (SCANNED, None, planned.budget.device);
-    while left > 0 && budget.0 >= granule && budget - Bytes(granule) >= floor {
-        budget = budget - Bytes(granule);
-        match at(budget)? {
-            Probe::Fits(smaller, contender) => ((planned, by), left, last) = ((smaller, contender), SCANNED, None),
-            Probe::Not(_) => (left, last) = (left - 1, Some(budget)),
-        }
+
+    /// The smallest budget with which one policy makes a plan, whatever its time.
+    fn smallest(&self, contender: &'a Contender) -> Result<Option<Bytes>, Error> {
+        let (search, whole) = (self.search, self.asked(self.card));
+        let planner = search.planner(contender);
+        let Ok(Attempt::Fits(planned)) = planner.attempt_on(search.bench, &whole) else { return Ok(None) };
+        let start = Refused { job: Arc::clone(&planned.job), stage: None, needs: None, message: String::new() };
+        let budget = planner.budget(&whole)?;
+        Ok(smallest_budget(&planner, search.bench, &whole, budget, &start)?.map(|s| s.budget))
     }
-    let below = planned.budget.device - Bytes(granule);
-    let beyond = match at(below)? {
-        Probe::Not(mut reason) => {
-            explain(&mut reason, &planned);
-            Some(Beyond { value: exact(below), budget: below, reason })
+
+    /// Downward from a budget that is enough, one granule after the other.
+    fn run(&self, mut planned: Box<Planned>, mut by: &'a Contender) -> Result<Fit, Error> {
+        let granule = Bytes(self.granule);
+        let floor = floor(self.search, &planned.job.request)?;
+        let (mut left, mut last, mut budget) = (SCANNED, None, planned.budget.device);
+        while left > 0 && budget >= granule && budget - granule >= floor {
+            budget = budget - granule;
+            match self.at(budget)? {
+                Probe::Fits(smaller, contender) => ((planned, by), left, last) = ((smaller, contender), SCANNED, None),
+                Probe::Not(_) => (left, last) = (left - 1, Some(budget)),
+            }
         }
-        Probe::Fits(..) => None,
-    };
-    let proof = Proof {
-        plans: 0,
-        scanned_to: last.map(exact),
-        impossible_from: (floor.0 >= granule).then(|| exact(floor - Bytes(granule))),
-        complete: left > 0,
-    };
-    let answer = search.fitting(exact(planned.budget.device), &planned, by);
-    Ok(search.result(Target::LeastVram, Some(answer), beyond, proof))
+        let proof = Proof {
+            plans: 0,
+            scanned_to: last.map(exact),
+            impossible_from: (floor >= granule).then(|| exact(floor - granule)),
+            complete: left > 0,
+        };
+        let beyond = self.beyond(&planned)?;
+        let answer = self.search.fitting(exact(planned.budget.device), &planned, by);
+        Ok(self.search.result(Target::LeastVram, Some(answer), beyond, proof))
+    }
+
+    fn beyond(&self, fits: &Planned) -> Result<Option<Beyond>, Error> {
+        let below = fits.budget.device - Bytes(self.granule);
+        Ok(match self.search.probe_settled(&self.asked(below))? {
+            Probe::Not(mut reason) => {
+                explain(&mut reason, fits);
+                Some(Beyond { value: exact(below), budget: below, reason })
+            }
+            Probe::Fits(..) => None,
+        })
+    }
 }
 
 /// Not even the whole card is enough.
 fn nothing_fits(search: &Search<'_>, card: Bytes) -> Result<Fit, Error> {
     let whole = Asked { vram: Some(card), ..search.question.asked.clone() };
-    let beyond = match search.probe(&whole)? {
+    let beyond = match search.probe_settled(&whole)? {
         Probe::Not(reason) => Some(Beyond { value: exact(card), budget: card, reason }),
         Probe::Fits(..) => None,
     };
@@ -330,18 +409,19 @@ fn floor(search: &Search<'_>, request: &Request) -> Result<Bytes, Error> {
 }
 
 pub(super) fn fastest(question: &Question<'_>, watch: &Watch<'_>) -> Result<Fit, Error> {
-    let budgets: Vec<Bytes> = question.asked.vram.into_iter().collect();
-    let (model, machine) = (question.model, question.machine);
-    let rows = compare_asked(model, machine, question.contenders, question.asked, &budgets, watch)?;
     let shelf = Shelf::new(question.model);
     let bench = Bench::new(&shelf, question.machine);
     let search = Search::new(question, &bench, watch);
+    search.check()?;
+    let budgets: Vec<Bytes> = question.asked.vram.into_iter().collect();
+    let (model, machine) = (question.model, question.machine);
+    let rows = compare_asked(model, machine, question.contenders, question.asked, &budgets, watch)?;
     let winner = best(&rows, SortKey::Time);
     let index = winner.and_then(|w| rows.iter().position(|row| std::ptr::eq(row, w)));
     let contenders = index.map_or(question.contenders, |i| &question.contenders[i..=i]);
     let alone = Question { contenders, ..*question };
     let one = Search { question: &alone, bench: &bench, watch };
-    let (answer, beyond) = match one.probe(question.asked)? {
+    let (answer, beyond) = match one.probe_settled(question.asked)? {
         Probe::Fits(planned, by) => (Some(one.fitting(by.name(), &planned, by)), None),
         Probe::Not(reason) => {
             let budget = one.planner(&contenders[0]).budget(question.asked)?.device;

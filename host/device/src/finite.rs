@@ -1,0 +1,75 @@
+//! Weights that make every result useless.
+
+use loadline_core::DType;
+
+/// So many elements are looked at by a loop without a way out, of which the compiler makes vectors.
+const PIECE: usize = 4096;
+
+/// The first element that is NaN or infinite, whose exponent is all ones, and which of the two it is.
+///
+/// Bytes of a type that no weight can be run from hold nothing that is looked for.
+pub(crate) fn first_bad(bytes: &[u8], dtype: DType) -> Option<(usize, &'static str)> {
+    match dtype {
+        DType::F32 => first(bytes, |b| u32::from_le_bytes(b) & 0x7f80_0000 == 0x7f80_0000),
+        DType::Bf16 => first(bytes, |b| u16::from_le_bytes(b) & 0x7f80 == 0x7f80),
+        DType::F16 => first(bytes, |b| u16::from_le_bytes(b) & 0x7c00 == 0x7c00),
+        _ => None,
+    }
+    .map(|at| (at, name(bytes, dtype, at)))
+}
+
+fn first<const N: usize>(bytes: &[u8], is_bad: impl Fn([u8; N]) -> bool) -> Option<usize> {
+    let (elements, _) = bytes.as_chunks::<N>();
+    elements.chunks(PIECE).enumerate().find_map(|(n, piece)| {
+        let bad = piece.iter().fold(false, |bad, element| bad | is_bad(*element));
+        if !bad {
+            return None;
+        }
+        piece.iter().position(|element| is_bad(*element)).map(|at| n * PIECE + at)
+    })
+}
+
+/// Infinity has no bits below its exponent.
+fn name(bytes: &[u8], dtype: DType, at: usize) -> &'static str {
+    let size = dtype.element_bytes() as usize;
+    let element = &bytes[at * size..(at + 1) * size];
+    let bits = element.iter().rev().fold(0u32, |bits, b| bits << 8 | u32::from(*b));
+    let below = match dtype {
+        DType::F32 => 0x007f_ffff,
+        DType::Bf16 => 0x007f,
+        _ => 0x03ff,
+    };
+    if bits & below == 0 { "infinity" } else { "NaN" }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn f32s(values: &[f32]) -> Vec<u8> {
+        values.iter().flat_map(|v| v.to_le_bytes()).collect()
+    }
+
+    #[test]
+    fn what_is_no_number_is_found_in_every_type() {
+        let check = |bytes: &[u8], dtype, expected: Option<(usize, &str)>| {
+            assert_eq!(first_bad(bytes, dtype), expected, "{bytes:?}");
+        };
+        check(&f32s(&[1.0, f32::MAX, -0.0, f32::MIN_POSITIVE]), DType::F32, None);
+        check(&f32s(&[1.0, f32::NAN]), DType::F32, Some((1, "NaN")));
+        check(&f32s(&[f32::NEG_INFINITY]), DType::F32, Some((0, "infinity")));
+        check(&[0x7f, 0x7f, 0x80, 0x7f], DType::Bf16, Some((1, "infinity")));
+        check(&[0xc0, 0xff], DType::Bf16, Some((0, "NaN")));
+        check(&[0xff, 0x7b, 0x00, 0xfc], DType::F16, Some((1, "infinity")));
+        check(&[0x01, 0x7c], DType::F16, Some((0, "NaN")));
+    }
+
+    #[test]
+    fn it_is_found_wherever_it_lies() {
+        for at in [0, PIECE - 1, PIECE, 3 * PIECE + 17] {
+            let mut values = vec![1.0; 3 * PIECE + 18];
+            values[at] = f32::NAN;
+            assert_eq!(first_bad(&f32s(&values), DType::F32), Some((at, "NaN")));
+        }
+    }
+}
