@@ -20,10 +20,11 @@ use crate::report::ReportArgs;
 ///   loadline plan wan2.1-t2v-14b --gpu rtx-3060-12gb --vram 10GiB
 ///   loadline run ./Wan2.1-T2V-1.3B-Diffusers --prompt "a red ball on a beach" --vram 4GiB -o ball.mp4
 ///
-/// Exit codes: 0 done, 2 impossible request, 3 nothing fits the budget (with a certificate), 4 bad model files,
-/// 5 bad profile, 6 policy fault, 7 budget exceeded, 8 out of device memory, 9 out of host memory, 10 cannot write,
-/// 11 interrupted with a checkpoint, 12 bad lock file, 13 stopped without a result, 20 profiles differ,
-/// 21 a locked plan no longer fits, 22 it is slower, 23 it needs more memory, 1 a bug.
+/// Exit codes: 0 done, 2 impossible request, 3 nothing fits the budget (with a certificate),
+/// 4 bad model files, 5 bad profile, 6 policy fault, 7 budget exceeded, 8 out of device memory,
+/// 9 out of host memory, 10 cannot write, 11 interrupted with a checkpoint, 12 bad lock file,
+/// 13 stopped without a result, 20 profiles differ, 21 a locked plan no longer fits,
+/// 22 it is slower, 23 it needs more memory, 1 a bug.
 #[derive(Parser)]
 #[command(name = "loadline", version, about, verbatim_doc_comment)]
 pub(crate) struct Args {

@@ -143,8 +143,6 @@ pub struct HostSpec {
     pub convert: Curve,
     /// The same from one type to another, where that was measured.
     pub conversions: Vec<(DType, DType, Curve)>,
-    /// The time that allocating host memory takes, its pages included, where that was measured.
-    pub allocation: Option<Curve>,
 }
 
 /// The link between host and device.
@@ -295,11 +293,11 @@ impl Machine {
         Nanos((read + convert).round() as u64)
     }
 
-    /// The time to allocate the host copy of one block; none where that was not measured.
+    /// The time to allocate the host copy of one block: that of a buffer, where both are the same memory.
     #[must_use]
     pub fn host_allocation_time(&self, bytes: Bytes, estimate: crate::Estimate) -> Nanos {
-        let time = self.host.allocation.as_ref().map(|curve| curve.time_ns(bytes.as_f64(), estimate));
-        Nanos(time.unwrap_or(0.0).round() as u64)
+        let curve = self.device.allocation.as_ref().filter(|_| self.device.unified);
+        Nanos(curve.map_or(0.0, |curve| curve.time_ns(bytes.as_f64(), estimate)).round() as u64)
     }
 
     /// The time to send bytes to the host.

@@ -133,7 +133,7 @@ fn work(shared: &(Mutex<Queue>, Condvar), clock: Instant) {
 struct Brought {
     of: Option<Arc<Sources>>,
     /// Host copies of blocks whose home is the host.
-    masters: BTreeMap<BlockId, Vec<u8>>,
+    masters: BTreeMap<BlockId, Arc<Slab>>,
     /// Blocks whose numbers were looked at; a block that is loaded for every pass is looked at once.
     seen: BTreeSet<BlockId>,
 }
@@ -152,15 +152,15 @@ impl Brought {
             return self.read(&order.sources.files, block, source, target);
         }
         if let Some(master) = self.masters.get(&block) {
-            target.copy_from_slice(master);
+            target.copy_from_slice(master.read(0, length));
             return Ok(());
         }
-        let mut master = Vec::new();
         let requested = loadline_core::Bytes(length as u64);
-        master.try_reserve_exact(length).map_err(|_| DeviceError::OutOfHostMemory { requested })?;
-        master.resize(length, 0);
-        self.read(&order.sources.files, block, source, &mut master)?;
-        target.copy_from_slice(&master);
+        let master = Slab::in_domain(Domain::Host, requested).ok_or(DeviceError::OutOfHostMemory { requested })?;
+        // SAFETY: nobody else knows the slab yet.
+        let copy = unsafe { master.write(0, length) };
+        self.read(&order.sources.files, block, source, copy)?;
+        target.copy_from_slice(copy);
         self.masters.insert(block, master);
         Ok(())
     }

@@ -22,9 +22,10 @@ const LARGE_PAGE: usize = 2 << 20;
 pub struct Slab {
     start: NonNull<u8>,
     bytes: usize,
-    /// What was mapped to hold it, and whether it was counted.
+    /// What was mapped to hold it.
     mapping: (NonNull<u8>, usize),
-    counted: bool,
+    /// Whose bytes it was counted as, if it was.
+    counted: Option<Domain>,
 }
 
 // SAFETY: a slab is plain memory; see the type's documentation for who writes when.
@@ -40,6 +41,11 @@ impl Slab {
     /// allocate, and fewer misses when kernels walk through weights.
     #[must_use]
     pub fn allocate(bytes: Bytes) -> Option<Arc<Self>> {
+        Self::in_domain(Domain::Device, bytes)
+    }
+
+    /// The same for the copy of a block that the host keeps.
+    pub(crate) fn in_domain(domain: Domain, bytes: Bytes) -> Option<Arc<Self>> {
         let bytes = usize::try_from(bytes.0).ok()?.max(1);
         let align = if bytes < LARGE_PAGE { PAGE } else { LARGE_PAGE };
         let length = bytes.checked_next_multiple_of(PAGE)?.checked_add(align - PAGE)?;
@@ -55,7 +61,7 @@ impl Slab {
         }
         // SAFETY: the mapping has so many bytes from there. Writing them brings the pages in, so that no load has to.
         unsafe { start.write_bytes(0, bytes) };
-        let counted = memory::claim(Domain::Device, bytes);
+        let counted = memory::claim(domain, bytes).then_some(domain);
         Some(Arc::new(Self { start, bytes, mapping: (base, length), counted }))
     }
 
@@ -65,7 +71,7 @@ impl Slab {
         self.bytes
     }
 
-    fn read(&self, offset: usize, len: usize) -> &[u8] {
+    pub(crate) fn read(&self, offset: usize, len: usize) -> &[u8] {
         assert!(offset.checked_add(len).is_some_and(|end| end <= self.bytes), "a view outside its slab");
         // SAFETY: the range is inside the allocation, which was zeroed, so it is initialised.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr().add(offset), len) }
@@ -86,8 +92,8 @@ impl Slab {
 
 impl Drop for Slab {
     fn drop(&mut self) {
-        if self.counted {
-            memory::release(Domain::Device, self.bytes);
+        if let Some(domain) = self.counted {
+            memory::release(domain, self.bytes);
         }
         let (base, length) = self.mapping;
         // SAFETY: mapped in `allocate`, and nobody else knows it any more. It cannot fail for a whole mapping.

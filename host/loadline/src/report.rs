@@ -108,6 +108,7 @@ pub fn run_json(planned: &Planned, machine: &Machine, measured: &Measured) -> Va
         "device_peak_bytes": measured.device_peak(),
         "time_ns": measured.time(),
         "resumed": measured.resumed,
+        "first_pass": measured.first_pass,
         "stages": stages.collect::<Vec<_>>(),
     });
     value

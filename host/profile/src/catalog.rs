@@ -143,7 +143,6 @@ pub fn profile_of(sheet: &Datasheet, reference: &Reference) -> Result<Profile, C
             memory_bytes,
             convert: kind.convert,
             conversions: Vec::new(),
-            allocation: None,
             measurements: Vec::new(),
         },
         disk: parts::disk(&sheet.disk)?,

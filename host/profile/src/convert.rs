@@ -31,7 +31,6 @@ impl Profile {
                 memory: Bytes(self.host.memory_bytes.value),
                 convert: curve(&self.host.convert, 0.0, None),
                 conversions: self.host.conversions.iter().map(|c| (c.from, c.to, curve(&c.rate, 0.0, None))).collect(),
-                allocation: self.host.allocation.as_ref().map(|rate| curve(rate, 0.0, None)),
             },
             link: link(&self.link),
             disk: disk(&self.disk),
@@ -57,7 +56,7 @@ impl Profile {
         let rates = [&link.h2d_pinned, &link.h2d_pageable, &link.d2h, &host.convert, &disk.read];
         let ops = device.ops.iter().flat_map(|op| [&op.flops, &op.bytes]);
         all.extend(rates.into_iter().chain(ops).map(|rate| rate.provenance));
-        let of_host = host.conversions.iter().map(|c| &c.rate).chain(&host.allocation);
+        let of_host = host.conversions.iter().map(|c| &c.rate);
         all.extend(of_host.chain(&disk.cached).map(|rate| rate.provenance));
         if let Some(recorded) = &device.recorded {
             all.extend(recorded.sites.iter().map(|rows| rows.provenance));

@@ -36,7 +36,7 @@ pub use library::HostKind;
 pub use parts::{ComposeError, plain_name};
 pub use reference::Reference;
 pub use schema::{
-    Basis, ContentionPart, ConversionPart, DevicePart, DiskPart, FILE_BYTES_MOST, Figure, HostPart, Known, LevelPart, LinkPart,
-    Measurement, MeasurementRow, OpPart, Pcie, Point, Profile, Rate, Recorded, SCHEMA, SiteRow, SiteRows,
+    Basis, ContentionPart, ConversionPart, DevicePart, DiskPart, FILE_BYTES_MOST, Figure, HostPart, Known, LevelPart,
+    LinkPart, Measurement, MeasurementRow, OpPart, Pcie, Point, Profile, Rate, Recorded, SCHEMA, SiteRow, SiteRows,
 };
 pub use unknown::unknown_fields;

@@ -280,9 +280,6 @@ impl Lint {
         for (i, pair) in host.conversions.iter().enumerate() {
             self.rate(&format!("host.conversions[{i}].rate"), &pair.rate, &Scale::bytes(None));
         }
-        if let Some(allocation) = &host.allocation {
-            self.rate("host.allocation", allocation, &Scale::bytes(None));
-        }
     }
 
     fn disk(&mut self, disk: &DiskPart) {

@@ -131,7 +131,6 @@ impl HostKind {
             memory_bytes: other.memory_bytes.clone(),
             convert: self.convert,
             conversions: Vec::new(),
-            allocation: None,
             measurements: Vec::new(),
         }
     }

@@ -258,7 +258,6 @@ impl FromNode for HostPart {
             memory_bytes: node.at("memory_bytes")?,
             convert: node.at("convert")?,
             conversions: node.optional("conversions")?.unwrap_or_default(),
-            allocation: node.optional("allocation")?,
             measurements: node.optional("measurements")?.unwrap_or_default(),
         })
     }

@@ -29,7 +29,7 @@ pub struct StageSample {
     pub operations: f64,
     /// What it took.
     pub measured: f64,
-    /// What computing took.
+    /// What computing would have had to take for the forecast to be right.
     pub computing: f64,
 }
 
@@ -58,7 +58,7 @@ fn sample(job: &Job, machine: &Machine, forecast: &Forecast, measured: &StageMea
         forecast: Quantiles { p10: told.p10.as_f64(), p50: told.cold.as_f64(), p90: told.p90.as_f64() },
         operations: told.busy.compute.as_f64() / level.map_or(1.0, |l| l.factor.p50),
         measured: measured.time.as_f64(),
-        computing: measured.time.saturating_sub(measured.stall).as_f64(),
+        computing: told.busy.compute.as_f64() + measured.time.as_f64() - told.cold.as_f64(),
     })
 }
 
@@ -76,7 +76,8 @@ pub fn levels(samples: &[StageSample], source: &str) -> Vec<LevelPart> {
     kinds.dedup();
     let level = |(stage, dtype)| {
         let of_kind = samples.iter().filter(|s| (s.stage, s.dtype) == (stage, dtype) && s.operations > 0.0);
-        let mut factors: Vec<f64> = of_kind.map(|s| s.computing / s.operations).collect();
+        // A stage that waited less than was forecast may come out below nothing; no level is.
+        let mut factors: Vec<f64> = of_kind.map(|s| (s.computing / s.operations).max(0.05)).collect();
         if factors.len() < RUNS_LEAST {
             return None;
         }

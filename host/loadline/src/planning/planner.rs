@@ -107,8 +107,8 @@ impl Planner<'_> {
     /// Plans a request.
     ///
     /// # Errors
-    /// [`Error::NeverFits`] with a certificate if nothing fits; otherwise whatever is wrong with request, model, profile
-    /// or policy.
+    /// [`Error::NeverFits`] with a certificate if nothing fits; otherwise whatever is wrong with request, model,
+    /// profile or policy.
     pub fn plan(&self, asked: &Asked) -> Result<Planned, Error> {
         self.plan_on(&Bench::new(&Shelf::new(self.model), self.machine), asked)
     }

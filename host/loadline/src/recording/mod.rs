@@ -59,7 +59,6 @@ struct Measured {
     sites: BTreeMap<Kind, BTreeMap<[u64; 4], Vec<f64>>>,
     copies: Vec<(usize, Vec<moves::Point>)>,
     allocation: Vec<moves::Point>,
-    host_allocation: Vec<moves::Point>,
     cached: Vec<moves::Point>,
     /// Block size, threads, and the rate, for every pair that was tried.
     disk: Vec<(u64, u64, Quantiles)>,
@@ -103,7 +102,6 @@ fn measure(
         sites: BTreeMap::new(),
         copies: Vec::new(),
         allocation: Vec::new(),
-        host_allocation: Vec::new(),
         cached: Vec::new(),
         disk: Vec::new(),
         conversions: Vec::new(),
@@ -120,7 +118,6 @@ fn measure(
         measured.copies.push((threads, moves::copies(&sizes, threads, rounds, room)));
     }
     measured.allocation = moves::allocation(&sizes, rounds);
-    measured.host_allocation = moves::host_allocation(&sizes, rounds);
     measured.cached = moves::cached(scratch, &sizes, rounds).map_err(failed)?;
     for block in [1 << 12, 1 << 16, 1 << 20, 1 << 24] {
         for threads in [1, 2, 4, 8] {

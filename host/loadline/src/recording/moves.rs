@@ -173,24 +173,11 @@ pub(super) fn conversion(scratch: &Scratch, from: DType, to: DType, rounds: usiz
 
 /// Bytes per second of allocating device buffers.
 pub(super) fn allocation(amounts: &[u64], rounds: usize) -> Vec<Point> {
-    allocating(amounts, rounds, |bytes| Slab::allocate(Bytes(bytes)))
-}
-
-/// Bytes per second of allocating host memory, as copies of blocks are: written once before they are filled.
-pub(super) fn host_allocation(amounts: &[u64], rounds: usize) -> Vec<Point> {
-    allocating(amounts, rounds, |bytes| {
-        let mut memory: Vec<u8> = Vec::with_capacity(bytes as usize);
-        memory.resize(bytes as usize, 0);
-        memory
-    })
-}
-
-fn allocating<T>(amounts: &[u64], rounds: usize, allocate: impl Fn(u64) -> T) -> Vec<Point> {
     let allocated = curve(amounts, rounds, |bytes| {
         let repeats = ((4 << 20) / bytes).clamp(1, 64);
         let mut held = Vec::with_capacity(repeats as usize);
-        // All at once, as a stage's slots are: what is freed in between would be handed out again.
-        let time = seconds(|| held.extend((0..repeats).map(|_| allocate(bytes))));
+        // All at once, as a stage's slots are.
+        let time = seconds(|| held.extend((0..repeats).map(|_| Slab::allocate(Bytes(bytes)))));
         Ok(time / repeats as f64)
     });
     allocated.unwrap_or_default()

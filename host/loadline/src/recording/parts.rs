@@ -193,7 +193,6 @@ fn host(options: &RecordOptions, measured: &Measured) -> HostPart {
         memory_bytes: known(options.memory.0, Provenance::Measured, "RAM as the operating system counts it"),
         convert: rate_of(convert, &format!("{why}; the slowest pair of types")),
         conversions: measured.conversions.iter().map(pair).collect(),
-        allocation: Some(rate(&measured.host_allocation, source(measured, "memory of the heap, its pages written"))),
         measurements: Vec::new(),
     }
 }

@@ -149,7 +149,7 @@ pub fn machine() -> Machine {
             fixed_overhead: Bytes(FIXED),
             kernel_set: "test".into(),
         },
-        host: HostSpec { memory: Bytes::gib(64), convert: flat(0.0, 1e9), conversions: Vec::new(), allocation: None },
+        host: HostSpec { memory: Bytes::gib(64), convert: flat(0.0, 1e9), conversions: Vec::new() },
         link: LinkSpec {
             h2d_pinned: flat(10_000.0, 20e9),
             h2d_pageable: flat(10_000.0, 6e9),

@@ -17,9 +17,6 @@ pub struct HostPart {
     /// The same from one type to another, where that was measured.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub conversions: Vec<ConversionPart>,
-    /// Bytes per second of allocating memory, its pages included.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub allocation: Option<Rate>,
     /// Further figures, see [`Measurement`].
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub measurements: Vec<Measurement>,

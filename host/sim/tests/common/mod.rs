@@ -80,7 +80,7 @@ pub fn machine(disk_ns: u64, unified: bool) -> Machine {
             allocation: None,
             unified,
         },
-        host: HostSpec { memory: Bytes::MAX, convert: flat(1e9), conversions: Vec::new(), allocation: None },
+        host: HostSpec { memory: Bytes::MAX, convert: flat(1e9), conversions: Vec::new() },
         link: LinkSpec { h2d_pinned: flat(1e9), h2d_pageable: flat(1e9), d2h: flat(1e9) },
         disk: DiskSpec { read: flat(1e9 / disk_ns as f64), cached: None },
         sites: Vec::new(),
