@@ -45,8 +45,8 @@ pub(crate) fn run(args: &DemoArgs) -> Result<(), Error> {
     unpack(folder.path())?;
     make(folder.path(), &args.output)?;
     say!(
-        "\nThe weights are random, so the video is colourful noise; every byte of it is real. Memory is forecast to the byte; \
-         the times of a model this tiny are those of waking threads, which the CPU profile does not know. Next:"
+        "\nThe weights are random, so the video is colourful noise; every byte of it is real. Memory is forecast to the \
+         byte; the times of a model this tiny are those of waking threads, which the CPU profile does not know. Next:"
     );
     say!("  loadline model list");
     say!("  loadline plan wan2.1-t2v-1.3b --gpu rtx-4090 --frames 81");

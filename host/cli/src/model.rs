@@ -122,7 +122,10 @@ fn runs(c: &Component) -> Vec<(String, usize, u64)> {
 fn inspect_file(path: &Path, as_json: bool) -> Result<(), Error> {
     let index = loadline::weight_file(path)?;
     if as_json {
-        let tensor = |t: &loadline::TensorEntry| json!({ "name": t.name, "shape": t.shape, "dtype": t.dtype.name(), "offset": t.offset, "bytes": t.bytes });
+        let tensor = |t: &loadline::TensorEntry| {
+            let dtype = t.dtype.name();
+            json!({ "name": t.name, "shape": t.shape, "dtype": dtype, "offset": t.offset, "bytes": t.bytes })
+        };
         print_json(&json!({
             "file": path.display().to_string(),
             "tensors": index.tensors.iter().map(tensor).collect::<Vec<_>>(),

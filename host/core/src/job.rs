@@ -240,7 +240,7 @@ pub struct Job {
     pub blocks: Vec<JobBlock>,
     /// The stages, in order.
     pub stages: Vec<Stage>,
-    /// Host bytes for the output frames.
+    /// Host bytes for the output frames and for putting them together from tiles.
     pub frames_host: Bytes,
 }
 

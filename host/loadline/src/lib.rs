@@ -7,8 +7,8 @@
 // Opening models, writing checkpoints and results is what this crate is for.
 #![allow(clippy::disallowed_methods)]
 
-pub mod capacity;
 mod calibration;
+pub mod capacity;
 mod error;
 mod model;
 mod planning;

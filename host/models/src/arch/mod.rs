@@ -13,4 +13,4 @@ pub mod wan_dit;
 pub mod wan_vae;
 
 pub use cache::FeatureCache;
-pub use tiles::{Blend, Picture, Tile, tiles};
+pub use tiles::{Blend, Picture, Tile, blend_values, tiles};

@@ -39,6 +39,19 @@ pub fn tiles(height: usize, width: usize, tile: Option<TileSize>, overlap: usize
     (0..height).step_by(sh).map(row).collect()
 }
 
+/// Values that putting tiles together needs beside the picture at most: the tiles of a row and of the row above it, with
+/// all their frames; none for a single tile. `scale` is the number of pixels per latent pixel.
+#[must_use]
+pub fn blend_values(rows: &[Vec<Tile>], scale: usize, frames: usize, channels: usize) -> usize {
+    if rows.iter().map(Vec::len).sum::<usize>() < 2 {
+        return 0;
+    }
+    let row = |row: &Vec<Tile>| row.iter().map(|t| t.height * t.width).sum::<usize>();
+    let areas: Vec<usize> = rows.iter().map(row).collect();
+    let two = (0..areas.len()).map(|i| areas[i] + i.checked_sub(1).map_or(0, |above| areas[above])).max();
+    two.unwrap_or(0) * scale * scale * frames * channels
+}
+
 /// Puts decoded tiles together, one after the other in their order, and needs only the row above in
 /// memory.
 ///
@@ -171,6 +184,15 @@ mod tests {
         let rows = tiles(6, 8, Some(size), 8, 8);
         assert_eq!((rows.len(), rows[0].len()), (2, 3));
         assert_eq!(rows[1][2], Tile { top: 3, left: 6, height: 3, width: 2 });
+    }
+
+    #[test]
+    fn two_rows_of_tiles_are_held() {
+        let size = TileSize { width: 32, height: 32 };
+        let rows = tiles(6, 8, Some(size), 8, 8);
+        // 4 and then 3 rows of 4, 4 and 2 columns, 64 pixels each, 5 frames, 3 channels.
+        assert_eq!(blend_values(&rows, 8, 5, 3), (4 + 3) * (4 + 4 + 2) * 64 * 15);
+        assert_eq!(blend_values(&tiles(6, 8, None, 8, 8), 8, 5, 3), 0);
     }
 
     #[test]

@@ -21,7 +21,9 @@ pub enum PipelineError {
     #[error(transparent)]
     Lower(#[from] LowerError),
     /// The model lacks a component.
-    #[error("model '{model}' has no component '{component}', which its pipeline needs; complete its model_index.json and folders")]
+    #[error(
+        "model '{model}' has no component '{component}', which its pipeline needs; complete its model_index.json and folders"
+    )]
     MissingComponent {
         /// The model.
         model: String,

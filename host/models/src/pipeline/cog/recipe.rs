@@ -3,7 +3,7 @@
 use loadline_core::{DType, Knobs, Request, StageKind};
 
 use crate::arch::wan_dit::Patches;
-use crate::arch::{Tile, cogvideox_vae, tiles};
+use crate::arch::{Tile, blend_values, cogvideox_vae, tiles};
 use crate::params::{CogVideoXConfig, CogVideoXVaeConfig, T5Config};
 use crate::pipeline::latents::Branches;
 use crate::pipeline::limits::{check_cog, check_tile};
@@ -56,7 +56,7 @@ impl CogRecipe {
         let t5 = T5Config::from_json(&text.spec.class, &text.config)?;
         let dit = CogVideoXConfig::from_json(&dit_part.config)?;
         let vae = CogVideoXVaeConfig::from_json(&vae_part.config)?;
-        let scale = 1 << (vae.block_out_channels.len() - 1).min(16);
+        let scale = scale(&vae);
         check_cog(request, &dit, scale)?;
         check_tile(knobs, request.size, scale as u32)?;
         let pictures = pictures(source, &dit, &vae)?;
@@ -116,10 +116,17 @@ impl CogRecipe {
         let groups = walk::groups(&self.tiles, &self.batches, 1);
         writer.stage(vae, NewStage { blocks: &|name| name.starts_with("decoder."), groups, ..decode });
         let Request { size, frames, .. } = self.request;
-        writer.script.output_host =
-            4 * self.vae.out_channels as u64 * u64::from(frames) * u64::from(size.width) * u64::from(size.height);
+        let channels = self.vae.out_channels;
+        let values = channels as u64 * u64::from(frames) * u64::from(size.width) * u64::from(size.height);
+        let blending = blend_values(&self.tiles, scale(&self.vae), frames as usize, channels);
+        writer.script.output_host = 4 * (values + blending as u64);
         writer.script
     }
+}
+
+/// Pixels per latent pixel.
+fn scale(vae: &CogVideoXVaeConfig) -> usize {
+    1 << (vae.block_out_channels.len() - 1).min(16)
 }
 
 /// Whether the model starts from a picture: its transformer takes the picture's latents beside the noise.

@@ -4,7 +4,7 @@ use loadline_core::{DType, Knobs, Request, StageKind};
 use serde_json::Value;
 
 use crate::arch::wan_dit::Patches;
-use crate::arch::{Tile, tiles};
+use crate::arch::{Tile, blend_values, tiles};
 use crate::params::{ClipVisionConfig, T5Config, WanDitConfig, WanVaeConfig};
 use crate::pipeline::latents::Branches;
 use crate::pipeline::limits::{check_tile, check_wan};
@@ -200,8 +200,10 @@ impl WanRecipe {
                 ..NewStage::new(StageKind::VaeDecode, "vae-decode")
             },
         );
+        let [frames, .., channels] = self.output_shape();
         let values: usize = self.output_shape().iter().product();
-        writer.script.output_host = 4 * values as u64;
+        let blending = blend_values(&self.tiles, self.spatial_scale(), frames, channels);
+        writer.script.output_host = 4 * (values + blending) as u64;
         writer.script
     }
 
