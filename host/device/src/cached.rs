@@ -29,15 +29,15 @@ pub fn cached_share(files: &[PathBuf]) -> std::io::Result<Option<f64>> {
     Ok((bytes > 0.0).then(|| cached / bytes))
 }
 
-/// Reads single bytes that the kernel may refuse rather than wait for the disk. A refusal makes it fetch the page all the
-/// same, so each look goes to other places: otherwise the second one would find what the first has brought in.
+/// Reads single bytes that the kernel may refuse rather than wait for the disk. A refusal makes it fetch the page all
+/// the same, so each look goes to other places: otherwise the second one would find what the first has brought in.
 fn share(file: &File, length: u64) -> Option<f64> {
     let mut present = 0;
     let since = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_nanos() as u64);
     for i in 0..SAMPLES {
         let mut byte = [0u8];
         let place = since.wrapping_add(i).wrapping_mul(STRIDE);
-        let at = (u128::from(place) * u128::from(length) >> 64) as u64;
+        let at = ((u128::from(place) * u128::from(length)) >> 64) as u64;
         let read = preadv2(file, &mut [IoSliceMut::new(&mut byte)], at, ReadWriteFlags::NOWAIT);
         match read {
             Ok(_) => present += 1,

@@ -24,8 +24,8 @@ profiles, and a test compares this page with what it makes today. *A common clai
 Where a figure and a claim differ, mostly one of three things is behind it: the claim counts weights and leaves out
 activations, context and decoder; it holds for another size, length or type than it says; or it was measured with one
 tool's layout, and a plan that streams blocks needs less. Memory is bf16 with the f32 exceptions that the published
-configs ask for. Times rest on data sheets with assumed utilisation: the interval of a time starts {BELOW} % below it and
-ends {ABOVE} % above it in the table of cards, and on the gtx-1650 {OLD_BELOW} % below and {OLD_ABOVE} % above.
+configs ask for. Times rest on data sheets with assumed utilisation: the interval of a time starts {BELOW} % below it
+and ends {ABOVE} % above it in the table of cards, and on the gtx-1650 {OLD_BELOW} % below and {OLD_ABOVE} % above.
 `loadline recommend`, `fit` and `compare` make such tables for other requests: [capacity](capacity.md).
 ";
 
@@ -33,9 +33,9 @@ ends {ABOVE} % above it in the table of cards, and on the gtx-1650 {OLD_BELOW} %
 const OLD: &str = "gtx-1650";
 
 /// How far intervals reach below and above their times, in percent: the narrowest and the widest of some rows.
-fn widths<'a>(rows: impl Iterator<Item = &'a Row> + Clone) -> [String; 2] {
+fn widths(rows: &[&Row]) -> [String; 2] {
     let share = |part: Nanos, of: Nanos| 100.0 * part.as_f64() / of.as_f64();
-    let figures = || rows.clone().filter_map(Row::figures);
+    let figures = || rows.iter().filter_map(|row| row.figures());
     let below: Vec<f64> = figures().map(|f| share(f.cold - f.p10, f.cold)).collect();
     let above: Vec<f64> = figures().map(|f| share(f.p90 - f.cold, f.cold)).collect();
     [below, above].map(|shares| {
@@ -47,8 +47,8 @@ fn widths<'a>(rows: impl Iterator<Item = &'a Row> + Clone) -> [String; 2] {
 
 /// The head with the widths of the table of cards.
 fn head(rows: &[Row]) -> String {
-    let [below, above] = widths(rows.iter().filter(|r| r.gpu != OLD));
-    let [old_below, old_above] = widths(rows.iter().filter(|r| r.gpu == OLD));
+    let [below, above] = widths(&rows.iter().filter(|r| r.gpu != OLD).collect::<Vec<_>>());
+    let [old_below, old_above] = widths(&rows.iter().filter(|r| r.gpu == OLD).collect::<Vec<_>>());
     let head = HEAD.replace("{BELOW}", &below).replace("{ABOVE}", &above);
     head.replace("{OLD_BELOW}", &old_below).replace("{OLD_ABOVE}", &old_above)
 }

@@ -1,8 +1,8 @@
 //! Room for instances that is reserved once and used by one call after another.
 //!
 //! Mapping a guest's memory and stack for each call, and touching each page of them for the first time, takes longer
-//! than all else that a small call does. The memory and the tables of a finished call are cleared instead, so that nothing
-//! of them is left for the next.
+//! than all else that a small call does. The memory and the tables of a finished call are cleared instead, so that
+//! nothing of them is left for the next.
 
 use std::sync::{Condvar, Mutex, PoisonError};
 

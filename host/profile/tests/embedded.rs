@@ -97,8 +97,8 @@ fn copies_and_reads_of_an_rtx_3060_take_what_the_data_sheet_says() {
     assert_eq!(machine.copy_time(Tier::Host, block, Estimate::Slow).0, 11_842_889);
     assert_eq!(machine.send_time(block, Estimate::Median).0, 2_672_400);
     // 28 MB at 2.8 GB/s after 100 us; conversion at 4 GB/s.
-    assert_eq!(machine.read_time(Bytes(28_000_000), false, Estimate::Median).0, 10_100_000);
-    assert_eq!(machine.read_time(Bytes(28_000_000), true, Estimate::Median).0, 17_100_000);
+    assert_eq!(machine.read_time(Bytes(28_000_000), None, Estimate::Median).0, 10_100_000);
+    assert_eq!(machine.read_time(Bytes(28_000_000), Some((DType::F32, DType::Bf16)), Estimate::Median).0, 17_100_000);
 }
 
 #[test]

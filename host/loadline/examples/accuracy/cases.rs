@@ -54,7 +54,7 @@ pub(crate) fn all() -> Vec<Case> {
                     frames,
                     steps: 2,
                     policy: POLICIES[(n + n / 12) % 4],
-                    storage: if (n + s) % 2 == 0 { DType::F32 } else { DType::Bf16 },
+                    storage: if (n + s).is_multiple_of(2) { DType::F32 } else { DType::Bf16 },
                     cfg: GUIDANCE[(turn + s) % 3],
                     tile: (turn == 2 && w >= 192).then_some(96),
                     budget: BUDGETS[n % 5],

@@ -1,9 +1,10 @@
 //! How right forecasts are: a corpus of runs on this machine against the forecasts of a profile.
 //!
 //! ```text
-//! cargo run --release -p loadline --example accuracy -- run PROFILE FOLDER       # runs the corpus, writes FOLDER/runs.jsonl
-//! cargo run --release -p loadline --example accuracy -- calibrate PROFILE FOLDER # levels from the runs that are not held out
-//! cargo run --release -p loadline --example accuracy -- table PROFILE FOLDER     # prints the table of errors
+//! accuracy run PROFILE FOLDER          runs the corpus, writes FOLDER/runs.jsonl
+//! accuracy calibrate PROFILE FOLDER    writes FOLDER/calibrated.json from the runs that are not held out
+//! accuracy table PROFILE FOLDER        prints the table of errors
+//! accuracy tasks PROFILE FOLDER CASE   prints one case task by task
 //! ```
 #![allow(missing_docs, clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, clippy::disallowed_methods)]
 
@@ -57,7 +58,7 @@ pub(crate) struct Stage {
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let [mode, profile, folder, more @ ..] = args.as_slice() else {
-        panic!("usage: run|calibrate|table|tasks PROFILE FOLDER")
+        panic!("usage: run|calibrate|table|tasks PROFILE FOLDER [CASE]")
     };
     let (profile, folder) = (Path::new(profile), Path::new(folder));
     match mode.as_str() {

@@ -147,7 +147,7 @@ const FLAT_RESERVE: f64 = 1e9;
 
 /// The same runs by the rules of thumb of others.
 fn naive(compared: &[Compared]) {
-    let weights = |c: &Compared| c.forecast.stages.iter().map(|s| of_weights(s)).fold(0.0, f64::max);
+    let weights = |c: &Compared| c.forecast.stages.iter().map(of_weights).fold(0.0, f64::max);
     let peak = |c: &Compared| c.ran.runs.iter().flatten().map(|s| s.peak.as_f64()).fold(0.0, f64::max);
     let report = |what: &str, errors: Vec<f64>| {
         let absolute = sorted(errors.iter().map(|e| e.abs()));

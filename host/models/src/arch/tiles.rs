@@ -39,8 +39,8 @@ pub fn tiles(height: usize, width: usize, tile: Option<TileSize>, overlap: usize
     (0..height).step_by(sh).map(row).collect()
 }
 
-/// Values that putting tiles together needs beside the picture at most: the tiles of a row and of the row above it, with
-/// all their frames; none for a single tile. `scale` is the number of pixels per latent pixel.
+/// Values that putting tiles together needs beside the picture at most: the tiles of a row and of the row above it,
+/// with all their frames; none for a single tile. `scale` is the number of pixels per latent pixel.
 #[must_use]
 pub fn blend_values(rows: &[Vec<Tile>], scale: usize, frames: usize, channels: usize) -> usize {
     if rows.iter().map(Vec::len).sum::<usize>() < 2 {
