@@ -75,6 +75,9 @@ fn the_folders_scheduler_decides() {
     copy_folder(&fixture("wan_t2v/model"), &folder);
     let euler = r#"{"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000, "shift": 3.0}"#;
     std::fs::write(folder.join("scheduler/scheduler_config.json"), euler).unwrap();
+    let index = std::fs::read_to_string(folder.join("model_index.json")).unwrap();
+    let index = index.replace("UniPCMultistepScheduler", "FlowMatchEulerDiscreteScheduler");
+    std::fs::write(folder.join("model_index.json"), index).unwrap();
     let job = golden_job(dir.path(), None);
     check_steps(&mut session_of(&folder, "lazy-load", &[]), &job, dir.path(), "euler");
 }

@@ -72,7 +72,7 @@ fn a_link_that_joins_nothing_is_refused() {
     let error = in_slot(&cpu, "pcie-4.0-x16").unwrap_err().to_string();
     assert!(error.contains("leave --link out"), "{error}");
     let error = Profile::compose("x", gpu.device, cpu.link, gpu.host, gpu.disk).unwrap_err().to_string();
-    assert!(error.contains("copy within RAM") && error.contains("--link pcie-4.0-x16"), "{error}");
+    assert!(error.contains("copies in RAM") && error.contains("--link pcie-4.0-x16"), "{error}");
 }
 
 #[test]

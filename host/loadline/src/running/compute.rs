@@ -26,7 +26,8 @@ pub(super) struct Running {
 
 impl Pipeline {
     pub(super) fn new(kernels: CpuKernels) -> Self {
-        let ops = Ops::new(CandleCpu { exec: kernels.exec }, Arc::new(kernels));
+        let mut ops = Ops::new(CandleCpu { exec: kernels.exec }, Arc::new(kernels));
+        ops.recording.off = true;
         Self { ops, job: None }
     }
 }
@@ -37,7 +38,6 @@ impl Compute for Pipeline {
         let weights =
             order.weights.zip(slab).map(|((block, _), slab)| block_weights(&job.layouts[block.0 as usize], slab));
         let at = At { stage: order.at.stage, pass: order.at.pass, task: order.at.task };
-        self.ops.recording = loadline_models::ops::Recording::default();
         let result = job.program.run(&mut self.ops, at, weights.as_ref(), &mut job.host);
         result.map_err(|e| job.host.failed.take().unwrap_or_else(|| device_error(e)))
     }

@@ -30,11 +30,17 @@ pub struct Recording {
     pub to_host: u64,
     /// Bytes gathered from weight files.
     pub gathered: u64,
+    /// Whether costs are left out: who computes has no use for them, and the list of a long task would take memory
+    /// that no plan declares.
+    pub off: bool,
 }
 
 impl Recording {
     /// Adds one operation.
     pub fn add(&mut self, op: Op, shape: &OpShape) {
+        if self.off {
+            return;
+        }
         let cost = shape.cost(op);
         if cost.kind == OpKind::Elementwise && cost.bytes == 0 {
             return;
@@ -51,7 +57,7 @@ impl Recording {
 
     /// Everything recorded, in a fixed order; the recording is empty afterwards.
     pub fn take(&mut self) -> (Vec<OpCost>, Bytes, Bytes) {
-        let Self { mut ops, to_host, gathered } = std::mem::take(self);
+        let Self { mut ops, to_host, gathered, .. } = std::mem::take(self);
         ops.sort_by_key(|o| (o.kind, o.dtype, o.site));
         (ops, Bytes(to_host), Bytes(gathered))
     }

@@ -50,8 +50,8 @@ pub enum SpecError {
     },
     /// A config is of another class than the model index says.
     #[error(
-        "{path}: `{field}` is {found}, model_index.json says {expected}; the two are of different models, download both \
-         again"
+        "{path}: `{field}` is {found}, model_index.json says {expected}; write the same class in both, or download the \
+         model again"
     )]
     OtherClass {
         /// The config.
