@@ -59,10 +59,10 @@ fn configs_that_contradict_each_other_or_the_weights_are_named() {
     let (dit, text, vae) = ("transformer/config.json", "text_encoder/config.json", "vae/config.json");
     let scheduler = "scheduler/scheduler_config.json";
     check(dit, "_class_name", json!("WanVACETransformer3DModel"), &[dit, "`_class_name`", "model_index.json says Wan"]);
-    check(vae, "_class_name", json!(3), &[vae, "`_class_name` is 3", "download both"]);
+    check(vae, "_class_name", json!(3), &[vae, "`_class_name` is 3", "download"]);
     check(text, "architectures", json!(["T5EncoderModel"]), &[text, "`architectures`", "UMT5EncoderModel"]);
-    check(dit, "num_layers", json!(2), &[SHARD, "'blocks.2.", "too low?", "download both"]);
-    check(dit, "num_layers", json!(4), &[dit, "'blocks.3.", "too high?", "download both"]);
+    check(dit, "num_layers", json!(2), &[SHARD, "'blocks.2.", "too low?", "download"]);
+    check(dit, "num_layers", json!(4), &[dit, "'blocks.3.", "too high?", "download"]);
     check(text, "num_layers", json!(1), &[TEXT, "'encoder.block.1.", text]);
     check(dit, "num_layers", json!(0), &[dit, "`num_layers` is 0", "from 1 to 4096"]);
     check(dit, "ffn_dim", json!(1u64 << 63), &[dit, "`ffn_dim`", "9223372036854775808"]);
