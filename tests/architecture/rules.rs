@@ -48,6 +48,11 @@ pub(crate) const LAYERS: &[Layer] = &[
     layer("loadline-server", &["loadline"], "another front of the same library"),
     layer("loadline-cli", &["loadline", CORE], "a front of the library; it prints core's units"),
     layer("xtask", &[], "it builds the others, so it must build when they do not"),
+    layer(
+        "loadline-fuzz-targets",
+        &[CORE, "loadline-engine", "loadline-models", "loadline-policy", "loadline-profile", "loadline-sim"],
+        "nothing of it ships; it is every way in, with what must hold of what comes of it",
+    ),
     layer("loadline-tests", &[], "nothing of it ships; its tests may use every crate"),
 ];
 

@@ -4,11 +4,14 @@ use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
 use loadline::core::{Bytes, Cfg, Size};
+use loadline::stepdown::Step;
 
 use crate::calibrate::CalibrateArgs;
 use crate::compare::CompareArgs;
 use crate::fit::FitArgs;
 use crate::lock::{DiffArgs, LockArgs};
+use crate::policy::{LimitArgs, PolicyCommand};
+use crate::preset::{Origin, PresetCommand};
 use crate::profile::ProfileCommand;
 use crate::recommend::RecommendArgs;
 use crate::report::ReportArgs;
@@ -24,13 +27,16 @@ use crate::report::ReportArgs;
 /// 4 bad model files, 5 bad profile, 6 policy fault, 7 budget exceeded, 8 out of device memory,
 /// 9 out of host memory, 10 cannot write, 11 interrupted with a checkpoint, 12 bad lock file,
 /// 13 stopped without a result, 20 profiles differ, 21 a locked plan no longer fits,
-/// 22 it is slower, 23 it needs more memory, 1 a bug.
+/// 22 it is slower, 23 it needs more memory, 24 a policy's scenario ends differently, 1 a bug.
 #[derive(Parser)]
 #[command(name = "loadline", version, about, verbatim_doc_comment)]
 pub(crate) struct Args {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+    /// What policies may use.
+    #[command(flatten)]
+    pub limits: LimitArgs,
 }
 
 /// What to do.
@@ -62,6 +68,9 @@ pub(crate) enum Command {
     /// List policies and their settings
     #[command(subcommand)]
     Policy(PolicyCommand),
+    /// List and show presets: policies with settings as other tools name them
+    #[command(subcommand)]
+    Preset(PresetCommand),
     /// List, show, check, compare and make profiles of machines
     #[command(subcommand)]
     Profile(ProfileCommand),
@@ -83,18 +92,6 @@ pub(crate) enum ModelCommand {
         /// Print JSON
         #[arg(long)]
         json: bool,
-    },
-}
-
-/// Policies.
-#[derive(Subcommand)]
-pub(crate) enum PolicyCommand {
-    /// List the built-in policies
-    List,
-    /// Show a policy's settings with their ranges and defaults
-    Show {
-        /// A name or the path of a component
-        policy: String,
     },
 }
 
@@ -134,6 +131,9 @@ pub(crate) struct WhatArgs {
     /// The noise schedule: as diffusers runs it, or as Wan's own code does
     #[arg(long, default_value = "diffusers", value_parser = ["diffusers", "wan"])]
     pub schedule: String,
+    /// Whether a preset forbids tiles.
+    #[arg(skip)]
+    pub never_tile: bool,
 }
 
 /// What to make and within what; common to plan and run.
@@ -145,9 +145,12 @@ pub(crate) struct RequestArgs {
     /// Device memory that this job may use, such as 10GiB; the whole device by default
     #[arg(long, value_name = "SIZE")]
     pub vram: Option<Bytes>,
-    /// Who decides how memory is used: auto-tune, threshold, manual-swap, lazy-load, or a component's path
-    #[arg(long, default_value = "auto-tune")]
-    pub policy: String,
+    /// Choices with a name, such as hybrid or lightweight; what is given beside it wins (see `loadline preset list`)
+    #[arg(long, value_name = "NAME|FILE.toml")]
+    pub preset: Option<String>,
+    /// Who decides how memory is used, auto-tune by default: one of `loadline policy list`, or a component's path
+    #[arg(long)]
+    pub policy: Option<String>,
     /// A setting of the policy; may be given several times (see `loadline policy show`)
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub settings: Vec<String>,
@@ -157,6 +160,9 @@ pub(crate) struct RequestArgs {
     /// Print JSON on standard output; progress goes to standard error
     #[arg(long)]
     pub json: bool,
+    /// What the preset filled in.
+    #[arg(skip)]
+    pub origin: Option<Origin>,
 }
 
 /// `loadline plan`.
@@ -173,6 +179,14 @@ pub(crate) struct PlanArgs {
     /// Write the timeline, for https://ui.perfetto.dev
     #[arg(long, value_name = "FILE")]
     pub trace: Option<PathBuf>,
+    /// Let something go wrong on the way and show what the policy makes of it, such as others=2GiB@denoise:10,
+    /// out-of-memory@denoise:3, host-free=1GiB@denoise, disk-slower=4@denoise:5; may be given several times
+    #[arg(long, value_name = "FAULT@STAGE[:PASS]")]
+    pub inject: Vec<String>,
+    /// What may shrink where nothing fits, first choice first: frames, size, model:NAME; frames:25 and size:320 say
+    /// how far
+    #[arg(long, value_delimiter = ',', value_name = "WHAT,...")]
+    pub step_down: Vec<Step>,
     /// What to make.
     #[command(flatten)]
     pub request: RequestArgs,
@@ -210,6 +224,13 @@ pub(crate) struct RunArgs {
     /// Write the timeline of the run, for https://ui.perfetto.dev
     #[arg(long, value_name = "FILE", conflicts_with = "jobs")]
     pub trace: Option<PathBuf>,
+    /// Let something go wrong on purpose, as `loadline plan --inject` does, and see that the video is the same
+    #[arg(long, value_name = "FAULT@STAGE[:PASS]", conflicts_with = "jobs")]
+    pub inject: Vec<String>,
+    /// What may shrink where nothing fits, first choice first: frames, size, model:FOLDER; frames:25 and size:320
+    /// say how far
+    #[arg(long, value_delimiter = ',', value_name = "WHAT,...", conflicts_with = "jobs")]
+    pub step_down: Vec<Step>,
     /// A profile of this machine to forecast with
     #[arg(long, default_value = "cpu", value_name = "PROFILE")]
     pub gpu: String,

@@ -7,6 +7,7 @@ use clap::Args as ClapArgs;
 use indicatif::{ProgressBar, ProgressStyle};
 use loadline::capacity::{Contender, Watch, contenders};
 use loadline::core::{Bytes, Machine, Nanos};
+use loadline::presets::Preset;
 use loadline::{Error, ErrorClass, policies, profiles};
 
 use crate::args::WhatArgs;
@@ -19,6 +20,9 @@ pub(crate) struct PoliciesArgs {
     /// Policies by name or path, with commas between them; `all` for the built-in ones; auto-tune by default
     #[arg(long, value_delimiter = ',', value_name = "NAME,...")]
     pub policy: Vec<String>,
+    /// Presets, with commas between them; policies named by --policy take part beside them (see `loadline preset list`)
+    #[arg(long, value_delimiter = ',', value_name = "NAME,...")]
+    pub preset: Vec<String>,
     /// A setting of the policies that have it: a value, a list (0,8,16) or a range (0..40, 0..40/4)
     #[arg(long = "set", value_name = "KEY=VALUES")]
     pub settings: Vec<String>,
@@ -85,6 +89,31 @@ pub(crate) fn machines(list: &[String]) -> Result<Vec<Machine>, Error> {
 
 /// Policies with settings; `usual` where none was named.
 pub(crate) fn policies(args: &PoliciesArgs, usual: &str) -> Result<Vec<Contender>, Error> {
+    let presets = args.opened()?;
+    if presets.is_empty() { named(args, usual) } else { with_presets(args, &presets) }
+}
+
+/// Each preset with its own settings, then the policies that are named.
+fn with_presets(args: &PoliciesArgs, presets: &[Preset]) -> Result<Vec<Contender>, Error> {
+    let mut own = Vec::new();
+    setup::set(&mut own, &args.settings, "NAME")?;
+    let mut all = Vec::new();
+    for preset in presets {
+        let policy = policy::open(&preset.policy)?;
+        let mut given = preset.settings();
+        for (key, value) in preset.translate(&own)? {
+            given.retain(|(k, _)| *k != key);
+            given.push((key, value));
+        }
+        all.extend(contenders(std::slice::from_ref(&policy), &given)?);
+    }
+    if !args.policy.is_empty() {
+        all.extend(named(args, "auto-tune")?);
+    }
+    Ok(all)
+}
+
+fn named(args: &PoliciesArgs, usual: &str) -> Result<Vec<Contender>, Error> {
     let mut wanted: Vec<String> = Vec::new();
     let named = if args.policy.is_empty() { vec![usual.to_owned()] } else { names("--policy", &args.policy)? };
     for name in named {

@@ -7,6 +7,7 @@ use loadline::{Asked, Error, Model};
 
 use crate::capacity::{self, WorkloadArgs, machines, names, policies, watched};
 use crate::model::print_json;
+use crate::preset::gpus;
 use crate::setup;
 
 /// `loadline compare`.
@@ -39,7 +40,7 @@ pub(crate) struct CompareArgs {
 }
 
 pub(crate) fn run(args: &CompareArgs) -> Result<(), Error> {
-    let grid = grid(args)?;
+    let grid = grid(args, &gpus(&args.gpu, &args.workload.policies)?)?;
     let mut rows = watched("plans", |watch| compare(&grid, args.jobs, watch))?;
     sort(&mut rows, args.sort);
     let best = rows.iter().any(|row| row.outcome.is_ok());
@@ -55,22 +56,19 @@ pub(crate) fn run(args: &CompareArgs) -> Result<(), Error> {
     if best { Ok(()) } else { Err(none_fits(&rows)) }
 }
 
-fn grid(args: &CompareArgs) -> Result<Grid, Error> {
+fn grid(args: &CompareArgs, gpus: &[String]) -> Result<Grid, Error> {
+    let machines = machines(gpus)?;
+    let workload = args.workload.with_presets(&machines)?;
     let mut asks = Vec::new();
     for name in names("--model", &args.model)? {
         let model = Model::open(&name)?;
-        let asked = Asked { ..setup::wanted(&args.workload.what, &model, args.workload.used_by_others)? };
+        let asked = Asked { ..setup::wanted(&workload.what, &model, workload.used_by_others)? };
         asks.push(Ask { model, asked });
     }
     let mut budgets = args.vram.clone();
     budgets.sort_unstable();
     budgets.dedup();
-    let grid = Grid {
-        asks,
-        machines: machines(&args.gpu)?,
-        contenders: policies(&args.workload.policies, "auto-tune")?,
-        budgets,
-    };
+    let grid = Grid { asks, machines, contenders: policies(&workload.policies, "auto-tune")?, budgets };
     grid.check()?;
     Ok(grid)
 }

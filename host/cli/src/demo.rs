@@ -3,12 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use loadline::core::{Bytes, Size};
-use loadline::{
-    Asked, Error, JobSpec, KnobChoice, Model, Planner, ResultSink, SamplerOptions, Session, SessionOptions, policies,
-};
+use loadline::{Asked, Error, JobSpec, Model, Planner, ResultSink, Session, SessionOptions, policies};
 
 use crate::args::DemoArgs;
-use crate::{policy, run, setup, show};
+use crate::{policy, run, setup, show, stepping};
 
 /// A Wan model with two heads of 32 channels and three blocks, random weights, 2.4 MB.
 macro_rules! tiny {
@@ -59,22 +57,8 @@ fn forecast() -> Result<(), Error> {
     let machine = setup::machine("rtx-3060-12gb")?;
     let policy = policy::open("auto-tune")?;
     let settings = policies::settings(&policy, &[])?;
-    let asked = Asked {
-        request: setup::usual_request(&model)?,
-        knobs: KnobChoice::default(),
-        sampling: SamplerOptions::default(),
-        vram: Some(Bytes::gib(10)),
-        ram: None,
-        used_by_others: Bytes::ZERO,
-    };
-    let planner = Planner {
-        model: &model,
-        machine: &machine,
-        policy: &policy,
-        settings: &settings,
-        loaded: &[],
-        more_to_come: false,
-    };
+    let asked = Asked { vram: Some(Bytes::gib(10)), ..Asked::new(setup::usual_request(&model)?) };
+    let planner = Planner::new(&model, &machine, &policy, &settings);
     show::plan(&planner.plan(&asked)?, &machine);
     Ok(())
 }
@@ -98,14 +82,7 @@ fn make(folder: &Path, output: &Path) -> Result<(), Error> {
     let machine = setup::this_machine("cpu")?;
     let mut request = setup::usual_request(&model)?;
     (request.size, request.frames, request.steps) = (Size { width: 96, height: 64 }, 33, 12);
-    let asked = Asked {
-        request,
-        knobs: KnobChoice::default(),
-        sampling: SamplerOptions::default(),
-        vram: Some(Bytes::mib(6)),
-        ram: Some(Bytes::gib(1)),
-        used_by_others: Bytes::ZERO,
-    };
+    let asked = Asked { vram: Some(Bytes::mib(6)), ram: Some(Bytes::gib(1)), ..Asked::new(request) };
     let spec = JobSpec {
         prompt: "a red ball on a beach".into(),
         negative_prompt: "blurry".into(),
@@ -117,10 +94,10 @@ fn make(folder: &Path, output: &Path) -> Result<(), Error> {
         resume: false,
         more_to_come: false,
     };
-    let options = SessionOptions { model, policy, settings, machine: machine.clone(), record: false };
+    let options = SessionOptions::new(model, policy, settings, machine.clone());
     let mut session = Session::new(options)?;
     let stop = run::stop_on_signal()?;
     let outcome = run::one(&mut session, &spec, &stop)?;
-    run::report(&outcome, &machine, false, &spec.output);
+    run::report(&outcome, &machine, false, &spec.output, &stepping::Said::default());
     Ok(())
 }

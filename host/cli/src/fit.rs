@@ -51,10 +51,11 @@ pub(crate) fn run(args: &FitArgs) -> Result<(), Error> {
     }
     let model = Model::open(&args.model)?;
     let machine = machine(&args.gpu)?;
+    let workload = args.workload.with_presets(std::slice::from_ref(&machine))?;
     // One policy alone would win every race.
     let usual = if args.fastest { "all" } else { "auto-tune" };
-    let contenders = policies(&args.workload.policies, usual)?;
-    let wanted = setup::wanted(&args.workload.what, &model, args.workload.used_by_others)?;
+    let contenders = policies(&workload.policies, usual)?;
+    let wanted = setup::wanted(&workload.what, &model, workload.used_by_others)?;
     let asked = Asked { vram: args.vram, ..wanted };
     let question =
         Question { model: &model, machine: &machine, contenders: &contenders, asked: &asked, max_time: args.max_time };

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::journal::Journal;
 use crate::run;
+use crate::stepping::Said;
 
 /// One line of the list and what it asks for.
 struct Line {
@@ -43,7 +44,7 @@ pub(crate) fn run(
         note!("job {} of {count}: {}", done.len() + n + 1, spec.output.path().display());
         let outcome = run::one(session, spec, stop).map_err(|e| at(file, line, e));
         let outcome = outcome.inspect_err(|e| run::refuse(e, json))?;
-        run::report(&outcome, machine, json, &spec.output);
+        run::report(&outcome, machine, json, &spec.output, &Said::default());
         if let Some(journal) = &mut journal {
             journal.finish(&line.text)?;
         }

@@ -73,13 +73,14 @@ struct Ordered {
 pub(crate) fn run(args: &LockArgs) -> Result<(), Error> {
     loadline::check_writable("-o", &args.output)?;
     let model = Model::open(&args.model)?;
+    let request = args.request.with_preset(&args.gpu)?;
     let ordered = Ordered {
         model: args.model.clone(),
         gpu: args.gpu.clone(),
-        policy: args.request.policy.clone(),
-        settings: setup::given(&args.request)?,
+        policy: request.policy().to_owned(),
+        settings: setup::given(&request)?,
     };
-    let asked = setup::asked(&args.request, &model, args.used_by_others)?;
+    let asked = setup::asked(&request, &model, args.used_by_others)?;
     let lock = locked(&ordered, &model, &asked).inspect_err(|e| refuse(e, args.request.json))?;
     capacity::write(&args.output, &lock.text()?)?;
     if args.request.json {
@@ -94,8 +95,7 @@ fn locked(ordered: &Ordered, model: &Model, asked: &Asked) -> Result<Lock, Error
     let machine = machine(&ordered.gpu)?;
     let policy = policy::open(&ordered.policy)?;
     let settings = policies::settings(&policy, &ordered.settings)?;
-    let planner =
-        Planner { model, machine: &machine, policy: &policy, settings: &settings, loaded: &[], more_to_come: false };
+    let planner = Planner::new(model, &machine, &policy, &settings);
     let planned = planner.plan(asked)?;
     let order =
         Order { model: &ordered.model, gpu: &ordered.gpu, policy: &ordered.policy, settings: &ordered.settings };

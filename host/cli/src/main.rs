@@ -26,6 +26,7 @@ mod model;
 mod out;
 mod plan;
 mod policy;
+mod preset;
 mod profile;
 mod progress;
 mod recommend;
@@ -33,6 +34,7 @@ mod report;
 mod run;
 mod setup;
 mod show;
+mod stepping;
 
 use std::alloc::System;
 use std::panic::AssertUnwindSafe;
@@ -50,6 +52,7 @@ static ALLOCATOR: Counting<System> = Counting(System);
 
 fn main() -> ExitCode {
     let args = Args::parse();
+    policy::choose(&args.limits, matches!(args.command, Command::Run(_) | Command::Demo(_)));
     // A panic is a bug of ours. It is told like every other error, with an exit code of its own.
     let result = std::panic::catch_unwind(AssertUnwindSafe(|| dispatch(args.command)));
     match result.map(|done| done.and_then(|code| out::lost().map(|()| code))) {
@@ -78,7 +81,8 @@ fn dispatch(command: Command) -> Result<ExitCode, Error> {
         Command::Report(command) => report::run(&command),
         Command::Calibrate(command) => calibrate::run(&command),
         Command::Demo(command) => demo::run(&command),
-        Command::Policy(command) => show::policies(&command),
+        Command::Policy(command) => return policy::run(&command),
+        Command::Preset(command) => preset::run(&command),
         Command::Profile(command) => return profile::run(&command),
     }?;
     Ok(ExitCode::SUCCESS)

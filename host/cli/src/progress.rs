@@ -31,6 +31,7 @@ impl Bars {
             Progress::NothingToResume(folder) => {
                 note!("{}: no checkpoint is there; starting at the beginning", folder.display());
             }
+            Progress::Redecided(redecision) => note!("{redecision}"),
             Progress::Writing => note!("writing the result"),
         }
     }

@@ -9,6 +9,7 @@ use loadline::{Asked, Error, Model};
 
 use crate::capacity::{self, WorkloadArgs, duration, machines, policies, watched};
 use crate::model::print_json;
+use crate::preset::gpus;
 use crate::setup;
 
 /// `loadline recommend`.
@@ -56,9 +57,10 @@ pub(crate) fn run(args: &RecommendArgs) -> Result<(), Error> {
     if args.sort == Rank::Cost && prices.is_none() {
         return Err(Error::Request("--sort cost: there are no prices; give --prices FILE".to_owned()));
     }
-    let machines = machines(&args.gpu)?;
-    let contenders = policies(&args.workload.policies, "auto-tune")?;
-    let wanted = setup::wanted(&args.workload.what, &model, args.workload.used_by_others)?;
+    let machines = machines(&gpus(&args.gpu, &args.workload.policies)?)?;
+    let workload = args.workload.with_presets(&machines)?;
+    let contenders = policies(&workload.policies, "auto-tune")?;
+    let wanted = setup::wanted(&workload.what, &model, workload.used_by_others)?;
     let asked = Asked { vram: args.vram, ..wanted };
     let request = asked.request.clone();
     let name = model.spec.name.clone();

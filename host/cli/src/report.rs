@@ -39,11 +39,12 @@ pub(crate) fn run(args: &ReportArgs) -> Result<(), Error> {
     loadline::check_writable("-o", &args.output)?;
     let model = Model::open(&args.model)?;
     let machine = machine(&args.gpu)?;
-    let mine = policy::open(&args.request.policy)?;
-    let asked = setup::asked(&args.request, &model, args.used_by_others)?;
+    let request = args.request.with_preset(&args.gpu)?;
+    let mine = policy::open(request.policy())?;
+    let asked = setup::asked(&request, &model, args.used_by_others)?;
     // One policy's own settings are no lists here.
-    setup::settings(&args.request, &mine)?;
-    let own = contenders(std::slice::from_ref(&mine), &setup::given(&args.request)?)?;
+    setup::settings(&request, &mine)?;
+    let own = contenders(std::slice::from_ref(&mine), &setup::given(&request)?)?;
     let others = builtin().into_iter().filter(|name| *name != mine.id().name);
     let others = others.map(|name| policy::open(&name)).collect::<Result<Vec<_>, _>>()?;
     let others = contenders(&others, &[])?;

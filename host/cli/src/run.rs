@@ -5,33 +5,49 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use loadline::core::{Bytes, Machine};
-use loadline::{Error, ErrorClass, JobSpec, Model, Outcome, ResultSink, Session, SessionOptions, perfetto, run_json};
+use loadline::stepdown::Descent;
+use loadline::{
+    Error, ErrorClass, JobSpec, Model, Outcome, Planner, ResultSink, Session, SessionOptions, perfetto, run_json,
+};
 
-use crate::args::RunArgs;
+use crate::args::{RequestArgs, RunArgs};
 use crate::model::print_json;
 use crate::progress::Bars;
-use crate::{jobs, policy, setup, show};
+use crate::stepping::Said;
+use crate::{jobs, policy, setup, show, stepping};
 
 pub(crate) fn run(args: &RunArgs) -> Result<(), Error> {
     let folder = args.model.to_string_lossy();
     let model = Model::open(&folder)?;
-    let policy = policy::open(&args.request.policy)?;
-    let settings = setup::settings(&args.request, &policy)?;
+    let request = args.request.with_preset(&args.gpu)?;
+    let policy = policy::open(request.policy())?;
+    let settings = setup::settings(&request, &policy)?;
     let machine = setup::this_machine(&args.gpu)?;
-    let first = spec(args, &model)?;
+    let first = spec(args, &request, &model)?;
     if let Some(path) = &args.trace {
         check_trace(path, &first)?;
     }
-    let options = SessionOptions { model, policy, settings, machine: machine.clone(), record: args.trace.is_some() };
+    let planner = Planner::new(&model, &machine, &policy, &settings);
+    let descent = stepping::before(&planner, &first.asked, &args.step_down);
+    let descent = descent.inspect_err(|e| refuse(e, args.request.json))?;
+    let said = stepping::said(&request, &args.step_down, descent.as_ref())?;
+    said.lines().iter().for_each(|line| note!("{line}"));
+    let (model, first) = smaller(model, first, descent);
+    let options = SessionOptions::new(model, policy, settings, machine.clone());
+    let options = SessionOptions { record: args.trace.is_some(), ..options };
     let mut session = Session::new(options)?;
     let stop = stop_on_signal()?;
     if let Some(file) = &args.jobs {
         return jobs::run(file, &first, &mut session, &machine, args.request.json, &stop);
     }
+    if !args.inject.is_empty() {
+        let job = session.plan(&first).inspect_err(|e| refuse(e, args.request.json))?.job;
+        session.inject(setup::faults(&args.inject, &job)?);
+    }
     let outcome = one(&mut session, &first, &stop).inspect_err(|e| refuse(e, args.request.json))?;
     let traced = args.trace.as_deref().map_or(Ok(()), |path| write_trace(path, &outcome, session.machine()));
     // The video is there, whatever became of its timeline.
-    report(&outcome, &machine, args.request.json, &first.output);
+    report(&outcome, &machine, args.request.json, &first.output, &said);
     traced
 }
 
@@ -58,17 +74,30 @@ pub(crate) fn refuse(error: &Error, json: bool) {
 }
 
 /// Says what was made and how the forecast did.
-pub(crate) fn report(outcome: &Outcome, machine: &Machine, json: bool, output: &ResultSink) {
+pub(crate) fn report(outcome: &Outcome, machine: &Machine, json: bool, output: &ResultSink, said: &Said) {
     if json {
+        let mut value = run_json(&outcome.planned, machine, &outcome.measured);
+        said.extend(&mut value);
         // One line, so that many jobs make a file of JSON lines.
-        say!("{}", run_json(&outcome.planned, machine, &outcome.measured));
+        say!("{value}");
         return;
     }
+    said.lines().iter().for_each(|line| say!("{line}"));
     show::run(&outcome.planned, &outcome.measured);
     say!("wrote {}", output.path().display());
 }
 
-fn spec(args: &RunArgs, model: &Model) -> Result<JobSpec, Error> {
+/// The job and the model that it is made with, after what had to shrink did.
+fn smaller(model: Model, spec: JobSpec, descent: Option<Descent>) -> (Model, JobSpec) {
+    match descent {
+        Some(Descent { model: other, asked, .. }) => {
+            (other.map_or(model, |(_, other)| other), JobSpec { asked, ..spec })
+        }
+        None => (model, spec),
+    }
+}
+
+fn spec(args: &RunArgs, request: &RequestArgs, model: &Model) -> Result<JobSpec, Error> {
     let latents = args.latents.as_ref().map(|text| match text.rsplit_once(':') {
         Some((file, tensor)) if !PathBuf::from(text).exists() => (PathBuf::from(file), Some(tensor.to_owned())),
         _ => (PathBuf::from(text), None),
@@ -76,7 +105,7 @@ fn spec(args: &RunArgs, model: &Model) -> Result<JobSpec, Error> {
     Ok(JobSpec {
         prompt: args.prompt.clone(),
         negative_prompt: args.negative_prompt.clone(),
-        asked: setup::asked(&args.request, model, Bytes::ZERO)?,
+        asked: setup::asked(request, model, Bytes::ZERO)?,
         seed: args.seed,
         latents,
         output: ResultSink::from_path(&args.output)?,
@@ -92,7 +121,8 @@ fn write_trace(path: &Path, outcome: &Outcome, machine: &Machine) -> Result<(), 
     let reservations = |stage: usize| stages.get(stage).map_or_else(Vec::new, |s| s.reservations.clone());
     let mut trace = perfetto::of_trace(&planned.job, &planned.plan, &outcome.trace, &reservations);
     let measured = &outcome.measured;
-    trace["otherData"]["run"] = loadline::run_record(planned, machine, &measured.stages, measured.resumed);
+    let partly = measured.resumed || measured.was_replanned();
+    trace["otherData"]["run"] = loadline::run_record(planned, machine, &measured.stages, partly);
     loadline::write_whole(path, |out| out.write_all(trace.to_string().as_bytes()))
 }
 

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use loadline::core::{Bytes, DType, Machine, Provenance, Request, Settings};
+use loadline::deviation::{Injection, injection};
 use loadline::{Asked, Error, KnobChoice, Model, Support, device_name, policies, profiles};
 use loadline::{SamplerOptions, ScheduleKind};
 
@@ -61,7 +62,8 @@ pub(crate) fn wanted(args: &WhatArgs, model: &Model, used_by_others: Bytes) -> R
     let knobs = KnobChoice {
         cfg: args.cfg,
         storage: args.storage.iter().map(|text| storage(text, model)).collect::<Result<_, _>>()?,
-        tile: args.tile,
+        // One tile as large as the picture: nothing is tiled, and nothing is tiled to fit either.
+        tile: args.tile.or_else(|| args.never_tile.then_some(request.size)),
         tile_overlap: args.tile_overlap,
         frame_chunk: args.frame_chunk,
     };
@@ -97,8 +99,11 @@ pub(crate) fn given(args: &RequestArgs) -> Result<Vec<(String, String)>, Error> 
     if let Some(path) = &args.settings_file {
         given.extend(settings_file(path)?);
     }
-    set(&mut given, &args.settings, &args.policy)?;
-    Ok(given)
+    set(&mut given, &args.settings, args.policy())?;
+    match &args.origin {
+        Some(origin) => origin.settings(&given),
+        None => Ok(given),
+    }
 }
 
 /// Adds the `KEY=VALUE` pairs of `--set`, the last of each key, for a policy.
@@ -149,4 +154,10 @@ pub(crate) fn usual_request(model: &Model) -> Result<Request, Error> {
             }
         }
     })
+}
+
+/// What is to go wrong on purpose.
+pub(crate) fn faults(texts: &[String], job: &loadline::core::Job) -> Result<Vec<Injection>, Error> {
+    let fault = |text: &String| injection(text, job).map_err(|e| Error::Request(format!("--inject {e}")));
+    texts.iter().map(fault).collect()
 }

@@ -1,10 +1,8 @@
 //! Forecasts and runs as text.
 
 use loadline::core::{Bytes, Machine, Nanos, Provenance, StageForecast};
-use loadline::{Error, Measured, Planned, gap, policies};
-
-use crate::args::PolicyCommand;
-use crate::policy;
+use loadline::deviation::Rehearsal;
+use loadline::{Measured, Planned, gap};
 
 /// A plan with its forecast.
 pub(crate) fn plan(planned: &Planned, machine: &Machine) {
@@ -164,7 +162,27 @@ pub(crate) fn run(planned: &Planned, measured: &Measured) {
             "\nonly what ran since the checkpoint is measured; a stage of which a part ran has no forecast of its time"
         );
     }
+    for redecision in &measured.redecisions {
+        say!("\n{redecision}");
+    }
     say!("\nbudget {}, never above {}", planned.budget.device, measured.device_peak());
+}
+
+/// What came of letting things go wrong.
+pub(crate) fn rehearsal(rehearsal: &Rehearsal, planned: &Planned) {
+    say!("\nrehearsal");
+    for redecision in &rehearsal.redecisions {
+        say!("  {redecision}");
+    }
+    match &rehearsal.stopped {
+        Some(why) => say!("  stopped after {}: {why}", rehearsal.time),
+        None => say!(
+            "  ended after {} instead of {}, with at most {} of device memory",
+            rehearsal.time,
+            planned.forecast.total(|s| s.cold),
+            rehearsal.device_peak
+        ),
+    }
 }
 
 fn row(name: &str, memory: (Bytes, Bytes), time: (Option<Nanos>, Nanos)) {
@@ -180,23 +198,4 @@ fn row(name: &str, memory: (Bytes, Bytes), time: (Option<Nanos>, Nanos)) {
         time.1,
         time.0.map_or_else(String::new, |forecast| off(forecast.as_f64(), time.1.as_f64()))
     );
-}
-
-/// `loadline policy`.
-pub(crate) fn policies(command: &PolicyCommand) -> Result<(), Error> {
-    match command {
-        PolicyCommand::List => {
-            for name in policies::names() {
-                let policy = policy::open(name)?;
-                say!("{name:<14} {} {}\n{:14} {}", policy.id().version, policy.id().hash, "", policy.summary());
-            }
-            say!("\nSee the settings of one with `loadline policy show NAME`.");
-        }
-        PolicyCommand::Show { policy } => {
-            let policy = policy::open(policy)?;
-            say!("{} {} {}\n{}\n", policy.id().name, policy.id().version, policy.id().hash, policy.summary());
-            say!("{}", policy.schema().json());
-        }
-    }
-    Ok(())
 }

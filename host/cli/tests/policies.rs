@@ -69,7 +69,7 @@ fn a_policy_that_does_not_even_start_is_named() {
         ("empty.wasm", b"", "this is no policy"),
         ("text.wasm", b"#!/bin/sh\n", "this is no policy"),
         ("core.wasm", b"\0asm\x01\0\0\0", "it is a core module; encode it as a component"),
-        ("large.wasm", &vec![0; (1 << 20) + 1], "at most 1.00 MiB are loaded"),
+        ("large.wasm", &vec![0; (32 << 20) + 1], "at most 32.0 MiB are loaded"),
     ];
     for (name, bytes, reason) in files {
         fs::write(dir.path().join(name), bytes).unwrap();
@@ -81,7 +81,7 @@ fn a_policy_that_does_not_even_start_is_named() {
 #[test]
 fn a_policy_that_is_not_there_is_said_so() {
     let dir = tempfile::tempdir().unwrap();
-    let known = "auto-tune, threshold, manual-swap, lazy-load";
+    let known = "auto-tune, threshold, manual-swap, lazy-load, offload, device-map";
     fails(
         dir.path(),
         "auto-tun",

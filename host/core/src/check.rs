@@ -2,6 +2,7 @@
 //! plan with an error among them never runs.
 
 mod budget;
+mod kept;
 mod schedule;
 
 use serde::{Deserialize, Serialize};
@@ -55,7 +56,7 @@ pub enum Finding {
         /// The block's index.
         block: u32,
     },
-    /// A load names a slot that does not exist, or a stage has too many slots.
+    /// A load names a slot that does not exist.
     #[error("stage '{stage}': slot {slot} does not exist")]
     UnknownSlot {
         /// The stage.
@@ -145,6 +146,29 @@ pub enum Finding {
         /// The slot's index.
         slot: u32,
     },
+    /// A stage has more of something than any use could be made of.
+    #[error("stage '{stage}': the plan has {got} {what}, at most {limit} make sense")]
+    TooMany {
+        /// The stage.
+        stage: String,
+        /// What was counted.
+        what: String,
+        /// In the plan.
+        got: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// A slot is to outlive its stage, but would not hold then what it is said to hold.
+    #[error(
+        "stage '{stage}': slot {slot} is kept, so it must be loaded once, before the first pass, with a block that no \
+         other kept slot of the stage has"
+    )]
+    Kept {
+        /// The stage.
+        stage: String,
+        /// The slot's index.
+        slot: u32,
+    },
     /// The memo is too long.
     #[error("the memo has {got} bytes, at most {limit} are kept")]
     MemoTooLong {
@@ -169,8 +193,12 @@ impl Finding {
 /// The most bytes that a policy can ask to be reminded of.
 pub const MEMO_LIMIT: usize = 4096;
 
-/// The most slots of a stage; far above any sensible plan, low enough that a hostile one is cheap.
-pub const SLOT_LIMIT: usize = 65_536;
+/// So many slots a stage may always have, and two for each task of a pass; far above any sensible plan, low enough that
+/// a hostile one is cheap.
+pub const SLOTS_ALWAYS: usize = 1024;
+
+/// The most task positions in a cycle, for the same reason.
+pub const POSITION_LIMIT: usize = 1 << 22;
 
 /// Everything that is to be said about a plan, errors and advice.
 #[must_use]
@@ -185,6 +213,7 @@ pub fn check(plan: &Plan, job: &Job, machine: &Machine, budget: &Budget) -> Vec<
             Ok(resolved) => findings.extend(resolved.advice),
             Err(errors) => findings.extend(errors),
         }
+        findings.extend(kept::kept(stage, stage_plan));
         findings.extend(budget::activations(stage, stage_plan));
     }
     findings.extend(budget::device(plan, job, machine, budget));

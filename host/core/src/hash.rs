@@ -14,7 +14,13 @@ impl ContentHash {
     /// The hash of raw bytes.
     #[must_use]
     pub fn of_bytes(bytes: &[u8]) -> Self {
-        Self(blake3::hash(bytes).to_hex()[..16].to_owned())
+        Self::of_digest(blake3::hash(bytes).as_bytes())
+    }
+
+    /// The hash of bytes whose BLAKE3 hash is known already.
+    #[must_use]
+    pub fn of_digest(digest: &[u8; 32]) -> Self {
+        Self(blake3::Hash::from_bytes(*digest).to_hex()[..16].to_owned())
     }
 
     /// The hash of a value's JSON form. Field order is declaration order, so the text is canonical.

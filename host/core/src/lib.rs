@@ -12,6 +12,7 @@ mod dtype;
 mod forecast;
 mod hash;
 mod job;
+mod ladder;
 mod machine;
 mod model;
 mod plan;
@@ -25,6 +26,7 @@ pub use dtype::{DType, UnknownDType};
 pub use forecast::{Estimate, Forecast, LaneUse, Provenance, Reservation, StageForecast};
 pub use hash::ContentHash;
 pub use job::{ActClass, ActMemory, BlockId, Job, JobBlock, OpCost, OpKind, Pass, Stage, StageKind, Task};
+pub use ladder::step_down;
 pub use machine::{
     Contention, Curve, Device, DiskSpec, HostSpec, Level, LinkSpec, Machine, MissingRate, OpRate, Quantiles,
 };

@@ -273,6 +273,17 @@ impl Machine {
         self
     }
 
+    /// The machine with a disk whose reads take so many times as long.
+    #[must_use]
+    pub fn with_slower_disk(mut self, times: f64) -> Self {
+        let slower = |rate: &mut Quantiles| {
+            *rate = Quantiles { p10: rate.p10 / times, p50: rate.p50 / times, p90: rate.p90 / times };
+        };
+        self.disk.read.points.iter_mut().for_each(|(_, rate)| slower(rate));
+        self.disk.read.latency_ns *= times;
+        self
+    }
+
     /// The time that a copy of one block keeps the link busy.
     #[must_use]
     pub fn copy_time(&self, from: Tier, bytes: Bytes, estimate: crate::Estimate) -> Nanos {

@@ -33,6 +33,9 @@ pub enum Cause {
     NextJob = 7,
     /// Nothing is left to do.
     Idle = 8,
+    /// Whatever a later version of this program may ask for. No run has this cause; admission asks with it, so that a
+    /// policy that cannot stand a number it does not know is found before such a program comes.
+    Unknown = 4096,
 }
 
 /// The limits of a job, in absolute bytes.
@@ -87,6 +90,8 @@ pub struct Situation<'a> {
     pub job: &'a Job,
     /// The first stage that remains.
     pub from_stage: u32,
+    /// The first of its passes that remains.
+    pub from_pass: u64,
     /// The machine.
     pub machine: &'a Machine,
     /// The limits.

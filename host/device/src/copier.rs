@@ -1,9 +1,10 @@
 //! The copy engine of the CPU: one thread that brings blocks into slabs, in the order of the queue.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use loadline_core::{BlockId, Nanos, Tier};
 use loadline_engine::{DeviceError, LoadOrder, Span};
@@ -38,6 +39,8 @@ struct Queue {
 /// A queue and its thread.
 pub(crate) struct Copier {
     shared: Arc<(Mutex<Queue>, Condvar)>,
+    /// How many times as long a read is to take as it does.
+    slower: Arc<AtomicU32>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -48,10 +51,16 @@ fn lock(shared: &(Mutex<Queue>, Condvar)) -> MutexGuard<'_, Queue> {
 impl Copier {
     pub(crate) fn start(clock: Instant) -> std::io::Result<Self> {
         let shared: Arc<(Mutex<Queue>, Condvar)> = Arc::default();
-        let worker = Arc::clone(&shared);
-        let run = move || within(Domain::Host, || work(&worker, clock));
+        let slower = Arc::new(AtomicU32::new(1));
+        let (worker, pace) = (Arc::clone(&shared), Arc::clone(&slower));
+        let run = move || within(Domain::Host, || work(&worker, &pace, clock));
         let thread = std::thread::Builder::new().name("loadline-copy".into()).spawn(run)?;
-        Ok(Self { shared, thread: Some(thread) })
+        Ok(Self { shared, slower, thread: Some(thread) })
+    }
+
+    /// Makes reads that start from now on take so many times as long.
+    pub(crate) fn slow_disk(&self, times: u32) {
+        self.slower.store(times.max(1), Ordering::Relaxed);
     }
 
     /// Queues a load; it is done when [`wait`](Self::wait) for the returned number comes back.
@@ -97,7 +106,7 @@ impl Drop for Copier {
     }
 }
 
-fn work(shared: &(Mutex<Queue>, Condvar), clock: Instant) {
+fn work(shared: &(Mutex<Queue>, Condvar), slower: &AtomicU32, clock: Instant) {
     let mut brought = Brought::default();
     loop {
         let mut queue = lock(shared);
@@ -113,6 +122,9 @@ fn work(shared: &(Mutex<Queue>, Condvar), clock: Instant) {
         drop(queue);
         let start = Nanos(clock.elapsed().as_nanos() as u64);
         let result = brought.bring(&order);
+        if order.load.home == Tier::Disk {
+            linger(clock.elapsed() - Duration::from_nanos(start.0), slower.load(Ordering::Relaxed));
+        }
         let end = Nanos(clock.elapsed().as_nanos() as u64);
         let mut queue = lock(shared);
         queue.finished += 1;
@@ -125,6 +137,13 @@ fn work(shared: &(Mutex<Queue>, Condvar), clock: Instant) {
             }
         }
         shared.1.notify_all();
+    }
+}
+
+/// Makes what took so long take `times` as long.
+fn linger(took: Duration, times: u32) {
+    if times > 1 {
+        std::thread::sleep(took * (times - 1));
     }
 }
 

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use loadline_core::{Bytes, Nanos};
-use loadline_engine::{Buffer, Device, DeviceError, LoadOrder, Span, TaskOrder};
+use loadline_engine::{Buffer, Device, DeviceError, Hinder, LoadOrder, Room, Span, Surroundings, TaskOrder};
 
 use crate::copier::{Copier, Sources};
-use crate::memory::Stage;
+use crate::free::free_memory;
+use crate::memory::{self, Domain, Stage};
 use crate::slab::Slab;
 use crate::source::{BlockSource, WeightFiles};
 
@@ -109,5 +110,18 @@ impl<C: Compute> Device for CpuDevice<C> {
 
     fn now(&self) -> Nanos {
         Nanos(self.clock.elapsed().as_nanos() as u64)
+    }
+
+    /// Both kinds of memory are the machine's own. A program that does not count cannot tell what it has.
+    fn surroundings(&mut self) -> Surroundings {
+        let room = |domain: Domain, free: Bytes| Room { held: memory::live(domain), free };
+        let free = memory::is_counting().then(|| memory::within(Domain::Host, free_memory)).flatten();
+        Surroundings { device: free.map(|f| room(Domain::Device, f)), host: free.map(|f| room(Domain::Host, f)) }
+    }
+}
+
+impl<C> Hinder for CpuDevice<C> {
+    fn slow_disk(&mut self, times: u32) {
+        self.copier.slow_disk(times);
     }
 }

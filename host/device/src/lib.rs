@@ -11,6 +11,7 @@ mod cached;
 mod copier;
 mod cpu;
 mod finite;
+mod free;
 pub mod memory;
 mod slab;
 mod source;

@@ -2,7 +2,7 @@
 
 use loadline_core::{Bytes, Nanos};
 
-use crate::device::{Buffer, Device, DeviceError, LoadOrder, Span, TaskOrder};
+use crate::device::{Buffer, Device, DeviceError, LoadOrder, Span, Surroundings, TaskOrder};
 
 /// Folds every call and its arguments into a digest, so that two runs can be compared by one number.
 /// Times are left out: a simulated and a real run of one plan have the same digest. It must see every call, so no
@@ -71,5 +71,9 @@ impl<D: Device> Device for Audited<D> {
 
     fn now(&self) -> Nanos {
         self.inner.now()
+    }
+
+    fn surroundings(&mut self) -> Surroundings {
+        self.inner.surroundings()
     }
 }

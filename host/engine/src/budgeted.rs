@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use loadline_core::{Bytes, Nanos};
 
-use crate::device::{Ahead, Buffer, Device, DeviceError, Leap, LoadOrder, Span, TaskOrder, Totals};
+use crate::device::{Ahead, Buffer, Device, DeviceError, Leap, LoadOrder, Span, Surroundings, TaskOrder, Totals};
 
 /// Refuses whatever would exceed a budget, before it happens.
 pub struct Budgeted<D> {
@@ -83,6 +83,10 @@ impl<D: Device> Device for Budgeted<D> {
 
     fn now(&self) -> Nanos {
         self.inner.now()
+    }
+
+    fn surroundings(&mut self) -> Surroundings {
+        self.inner.surroundings()
     }
 
     fn leap(&mut self, ahead: &Ahead<'_>, totals: &mut Totals) -> Leap {

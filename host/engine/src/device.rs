@@ -56,6 +56,32 @@ pub struct TaskOrder {
     pub weights: Option<(BlockId, Buffer)>,
 }
 
+/// Memory of one kind, as a running job sees it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Room {
+    /// Bytes that the run has.
+    pub held: Bytes,
+    /// Bytes that nobody has: it could have them, too.
+    pub free: Bytes,
+}
+
+impl Room {
+    /// Bytes that the run could have in all.
+    #[must_use]
+    pub fn available(&self) -> Bytes {
+        self.held + self.free
+    }
+}
+
+/// How things stand around a run, as far as a device can tell.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Surroundings {
+    /// Device memory.
+    pub device: Option<Room>,
+    /// Host memory. Where both are the same memory, what is free is free for either.
+    pub host: Option<Room>,
+}
+
 /// What is ahead at the start of a cycle of a stage's schedule.
 #[derive(Clone, Copy, Debug)]
 pub struct Ahead<'a> {
@@ -102,7 +128,7 @@ impl Totals {
 /// Cycles that a device has gone over at once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Leap {
-    /// How many; none on a real machine.
+    /// How many, at most [`Ahead::cycles`]; none on a real machine.
     pub cycles: u64,
     /// Time that the load lane was busy in them. [`Device::settle`] hands out no spans of their loads.
     pub loading: Nanos,
@@ -201,9 +227,16 @@ pub trait Device {
     /// The time since the start of the run.
     fn now(&self) -> Nanos;
 
+    /// How things stand around the run; asked where the run could be planned anew. A device that cannot tell says
+    /// nothing.
+    fn surroundings(&mut self) -> Surroundings {
+        Surroundings::default()
+    }
+
     /// Asked at the start of each cycle of a stage's schedule, by an engine that records nothing and makes each task
     /// wait for the last load into its buffer: how many of the cycles ahead has the device gone over at once, because
     /// it can tell what they come to? It has then added to `totals` what the tasks of these cycles would have.
+    /// [`Leap::cycles`] is at most [`Ahead::cycles`]: the engine counts passes by it, and would run past the end.
     ///
     /// A real machine cannot tell and goes over none, and neither does a decorator that must see every call.
     fn leap(&mut self, ahead: &Ahead<'_>, totals: &mut Totals) -> Leap {

@@ -17,6 +17,21 @@ pub enum Flow {
     Stop,
 }
 
+/// Where a run may stop: behind a pass.
+#[derive(Clone, Copy, Debug)]
+pub struct SafePoint<'a> {
+    /// The stage.
+    pub stage: usize,
+    /// The pass that has ended, counted from the start of the stage.
+    pub pass: u64,
+    /// When the stage began, or was taken up again.
+    pub since: Nanos,
+    /// The passes that have ended since then.
+    pub passes: u64,
+    /// Sums over the tasks since then.
+    pub totals: &'a Totals,
+}
+
 /// Who watches a run. Of passes that a device goes over at once (see [`Device::leap`]) nobody hears.
 pub trait Observer<D: Device> {
     /// A stage is about to start; its slots are not allocated yet.
@@ -29,7 +44,7 @@ pub trait Observer<D: Device> {
     ///
     /// # Errors
     /// If saving fails; the run stops.
-    fn safe_point(&mut self, _device: &mut D, _stage: usize, _pass: u64) -> Result<Flow, DeviceError> {
+    fn safe_point(&mut self, _device: &mut D, _at: SafePoint<'_>) -> Result<Flow, DeviceError> {
         Ok(Flow::Continue)
     }
 
@@ -147,6 +162,18 @@ impl<D: Device> Engine<D> {
         self.kept.keys().map(|(_, _, bytes)| *bytes).sum()
     }
 
+    /// Gives back those blocks that earlier plans kept and `wanted` does not name.
+    pub fn release_but(&mut self, wanted: impl Fn(&str, Bytes) -> bool) {
+        let device = &mut self.device;
+        self.kept.retain(|(_, name, bytes), buffer| {
+            let keeps = wanted(name, *bytes);
+            if !keeps {
+                device.free(*buffer);
+            }
+            keeps
+        });
+    }
+
     fn release_unwanted(&mut self, job: &Job, plan: &Plan) {
         let mut wanted = Vec::new();
         for stage in &plan.stages {
@@ -202,15 +229,23 @@ impl<D: Device> StageRun<'_, D> {
             nth += self.leap(&order, nth);
             let template = order[nth];
             self.pass(nth as u64, order.len() as u64, template, observer)?;
-            let pass = self.first + nth as u64;
-            if self.stage.passes[template].safe_point
-                && observer.safe_point(&mut self.engine.device, self.index, pass)? == Flow::Stop
-            {
+            nth += 1;
+            if self.stage.passes[template].safe_point && self.safe_point(nth as u64, observer)? == Flow::Stop {
                 return Ok(Flow::Stop);
             }
-            nth += 1;
         }
         Ok(Flow::Continue)
+    }
+
+    fn safe_point(&mut self, passes: u64, observer: &mut dyn Observer<D>) -> Result<Flow, DeviceError> {
+        let at = SafePoint {
+            stage: self.index,
+            pass: self.first + passes - 1,
+            since: self.trace.start,
+            passes,
+            totals: &self.totals,
+        };
+        observer.safe_point(&mut self.engine.device, at)
     }
 
     /// Passes that the device goes over at once; at least one pass is left after them.

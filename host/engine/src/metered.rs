@@ -3,7 +3,8 @@
 use loadline_core::{Bytes, Nanos};
 use std::collections::BTreeMap;
 
-use crate::device::{Ahead, Buffer, Device, DeviceError, Leap, LoadOrder, Span, TaskOrder, Totals};
+use crate::Hinder;
+use crate::device::{Ahead, Buffer, Device, DeviceError, Leap, LoadOrder, Span, Surroundings, TaskOrder, Totals};
 
 /// What was counted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -89,10 +90,20 @@ impl<D: Device> Device for Metered<D> {
         self.inner.now()
     }
 
+    fn surroundings(&mut self) -> Surroundings {
+        self.inner.surroundings()
+    }
+
     fn leap(&mut self, ahead: &Ahead<'_>, totals: &mut Totals) -> Leap {
         let leap = self.inner.leap(ahead, totals);
         self.usage.loads += leap.cycles * ahead.loads;
         self.usage.tasks += leap.cycles * ahead.tasks;
         leap
+    }
+}
+
+impl<D: Hinder> Hinder for Metered<D> {
+    fn slow_disk(&mut self, times: u32) {
+        self.inner.slow_disk(times);
     }
 }

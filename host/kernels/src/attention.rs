@@ -3,15 +3,17 @@
 //! of each query's softmax (the streaming softmax of Milakov and Gimelshein,
 //! arXiv:1805.02867). The two products use the register tile of [`crate::gemm`].
 
-use crate::element::Element;
-use crate::gemm::Panels;
-use crate::gemm::pack::{pack_cols, pack_depth_rows, pack_rows};
+use half::bf16;
+
+use crate::element::{Element, Pair, Word};
+use crate::gemm::pack::{pack_cols, pack_depth_pairs, pack_depth_rows, pack_rows};
+use crate::gemm::{GRAIN, Panels, Rows, Words};
 use crate::math::exp;
 use crate::parallel::{SharedOut, run_with_scratch};
 use crate::reduce;
 use crate::scratch::{Scratch, bytes, cut, padded};
 use crate::set::{Exec, KernelSet};
-use crate::simd::{CHUNK, Simd, per_set};
+use crate::simd::{Simd, per_set};
 
 /// The largest head.
 const DIM_MAX: usize = 2048;
@@ -20,8 +22,6 @@ const QUERIES: usize = 192;
 /// Keys of a block, and keys times dimension: with these a task takes at most 0.9 MiB.
 const KEYS: usize = 256;
 const KEY_VALUES: usize = 1 << 15;
-/// Multiply-adds that are worth a task of their own.
-const GRAIN: usize = 1 << 19;
 
 /// The shape of an attention call; a batch is one call for each of its items.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,7 +107,7 @@ pub fn attention<A: Element>(
     }
     let blocking = Blocking::new(shape, exec);
     let mut scratch = Scratch::new(blocking.floats());
-    let call = Call { shape, options, q, k, v, o: SharedOut::new(o) };
+    let call = Call { shape, options, operands: Operands::new(exec.set, shape, q, k, v), o: SharedOut::new(o) };
     run_with_scratch(scratch.values(), blocking.tasks, |task, part| {
         let mut buffers = Buffers::new(&blocking, part);
         for unit in blocking.units(task) {
@@ -169,25 +169,26 @@ impl Blocking {
     }
 
     /// The product of some queries and keys.
-    fn scores(&self, queries: usize, keys: usize) -> Panels {
-        Panels { set: self.set, rows: queries, cols: keys, depth: self.dim.next_multiple_of(CHUNK) }
+    fn scores(&self, words: Words, queries: usize, keys: usize) -> Panels {
+        Panels { set: self.set, words, rows: queries, cols: keys, depth: words.of(self.dim) }
     }
 
     /// The product of the softmax and the values of some keys.
-    fn outputs(&self, queries: usize, keys: usize) -> Panels {
-        Panels { set: self.set, rows: queries, cols: self.dim, depth: keys.next_multiple_of(CHUNK) }
+    fn outputs(&self, words: Words, queries: usize, keys: usize) -> Panels {
+        Panels { set: self.set, words, rows: queries, cols: self.dim, depth: words.of(keys) }
     }
 
-    /// Lengths of [`Buffers`], in the order of its fields.
+    /// Lengths of [`Buffers`], in the order of its fields, for words that are values; pairs need no more.
     fn parts(&self) -> [usize; 8] {
-        let (scores, outputs) = (self.scores(self.queries, self.keys), self.outputs(self.queries, self.keys));
+        let scores = self.scores(Words::Singles, self.queries, self.keys);
+        let outputs = self.outputs(Words::Singles, self.queries, self.keys);
         [
-            scores.left_len(),
+            self.queries * self.dim,
             scores.right_len(),
-            self.queries * scores.stride(),
-            outputs.left_len(),
+            scores.sums_len(),
+            self.queries * Words::Pairs.of(self.keys),
             outputs.right_len(),
-            self.queries * outputs.stride(),
+            outputs.sums_len(),
             self.queries,
             self.queries,
         ]
@@ -208,7 +209,7 @@ struct Buffers<'a> {
     q: &'a mut [f32],
     k: &'a mut [f32],
     scores: &'a mut [f32],
-    /// The packed softmax and values, and the output before its division.
+    /// The softmax as pairs, the packed values, and the output before its division.
     p: &'a mut [f32],
     v: &'a mut [f32],
     out: &'a mut [f32],
@@ -227,10 +228,76 @@ impl<'a> Buffers<'a> {
 struct Call<'a, A> {
     shape: &'a AttentionShape,
     options: &'a AttentionOptions<'a>,
-    q: &'a [A],
-    k: &'a [A],
-    v: &'a [A],
+    operands: Operands<'a, A>,
     o: SharedOut<'a, A>,
+}
+
+/// Queries, keys and values; where they are multiplied in pairs, queries and
+/// keys as pairs of a head's values, and values as they are, to be paired over the keys.
+enum Operands<'a, A> {
+    Singles { q: &'a [A], k: &'a [A], v: &'a [A] },
+    Pairs { q: &'a [Pair], k: &'a [Pair], v: &'a [bf16] },
+}
+
+impl<'a, A: Element> Operands<'a, A> {
+    fn new(set: KernelSet, shape: &AttentionShape, q: &'a [A], k: &'a [A], v: &'a [A]) -> Self {
+        let even = shape.dim.is_multiple_of(2);
+        let halves = A::halves(q).zip(A::halves(k)).zip(A::halves(v)).filter(|_| even);
+        match (Words::choose(set, halves.is_some()), halves) {
+            (Words::Pairs, Some(((q, k), v))) => Self::Pairs { q: Pair::all(q), k: Pair::all(k), v },
+            _ => Self::Singles { q, k, v },
+        }
+    }
+
+    fn words(&self) -> Words {
+        if matches!(self, Self::Pairs { .. }) { Words::Pairs } else { Words::Singles }
+    }
+
+    fn pack_queries(&self, at: &Place<'_>, rows: usize, out: &mut [f32]) {
+        match self {
+            Self::Singles { q, .. } => pack_rows(at.set, &q[at.first(1)..], at.stride(1), rows, at.shape.dim, out),
+            Self::Pairs { q, .. } => pack_rows(at.set, &q[at.first(2)..], at.stride(2), rows, at.shape.dim / 2, out),
+        }
+    }
+
+    fn pack_keys(&self, at: &Place<'_>, keys: usize, out: &mut [f32]) {
+        fn pack<W: Word>(at: &Place<'_>, k: &[W], per_word: usize, keys: usize, out: &mut [f32]) {
+            let run = at.shape.dim / per_word;
+            pack_cols(at.set, &k[at.first(per_word)..], at.stride(per_word), keys, run, 1, out);
+        }
+        match self {
+            Self::Singles { k, .. } => pack(at, k, 1, keys, out),
+            Self::Pairs { k, .. } => pack(at, k, 2, keys, out),
+        }
+    }
+
+    fn pack_values(&self, at: &Place<'_>, keys: usize, out: &mut [f32]) {
+        let (first, stride) = (at.first(1), at.stride(1));
+        match self {
+            Self::Singles { v, .. } => pack_depth_rows(at.set, &v[first..], stride, keys, at.shape.dim, out),
+            Self::Pairs { v, .. } => pack_depth_pairs(at.set, &v[first..], stride, keys, at.shape.dim, out),
+        }
+    }
+}
+
+/// One position of one head.
+struct Place<'a> {
+    set: KernelSet,
+    shape: &'a AttentionShape,
+    head: usize,
+    position: usize,
+}
+
+impl Place<'_> {
+    /// Words from one position to the next, of `per_word` values each.
+    fn stride(&self, per_word: usize) -> usize {
+        self.shape.stride() / per_word
+    }
+
+    /// The position's first word.
+    fn first(&self, per_word: usize) -> usize {
+        (self.position * self.shape.stride() + self.head * self.shape.dim) / per_word
+    }
 }
 
 /// The queries that one walk over the keys serves.
@@ -244,9 +311,7 @@ struct QueryBlock<'a, A> {
 
 impl<A: Element> QueryBlock<'_, A> {
     fn run(&self, buffers: &mut Buffers<'_>) {
-        let (shape, set) = (self.call.shape, self.blocking.set);
-        let start = self.query * shape.stride() + self.head * shape.dim;
-        pack_rows(set, &self.call.q[start..], shape.stride(), self.queries, shape.dim, buffers.q);
+        self.call.operands.pack_queries(&self.place(self.query), self.queries, buffers.q);
         buffers.out.fill(0.0);
         // Finite, so that a score of minus infinity never meets its equal.
         buffers.max.fill(f32::MIN);
@@ -258,6 +323,10 @@ impl<A: Element> QueryBlock<'_, A> {
         self.finish(buffers);
     }
 
+    fn place(&self, position: usize) -> Place<'_> {
+        Place { set: self.blocking.set, shape: self.call.shape, head: self.head, position }
+    }
+
     /// Keys that the block's query of this index sees.
     fn seen(&self, index: usize) -> usize {
         let (shape, options) = (self.call.shape, self.call.options);
@@ -267,15 +336,14 @@ impl<A: Element> QueryBlock<'_, A> {
 
     /// Adds a block of keys.
     fn step(&self, buffers: &mut Buffers<'_>, key: usize, keys: usize) {
-        let (shape, set) = (self.call.shape, self.blocking.set);
-        let start = key * shape.stride() + self.head * shape.dim;
-        let scores = self.blocking.scores(self.queries, keys);
+        let (operands, place) = (&self.call.operands, self.place(key));
+        let words = operands.words();
+        let scores = self.blocking.scores(words, self.queries, keys);
         let right = &mut buffers.k[..scores.right_len()];
-        pack_cols(set, &self.call.k[start..], shape.stride(), keys, shape.dim, 1, right);
-        scores.multiply(&buffers.q[..scores.left_len()], right, buffers.scores, false);
+        operands.pack_keys(&place, keys, right);
+        scores.multiply(&Rows::dense(buffers.q, scores.depth), right, buffers.scores, false);
 
-        let outputs = self.blocking.outputs(self.queries, keys);
-        let left = &mut buffers.p[..outputs.left_len()];
+        let outputs = self.blocking.outputs(words, self.queries, keys);
         for index in 0..self.queries {
             let row = &mut buffers.scores[index * scores.stride()..][..keys];
             let out = &mut buffers.out[index * outputs.stride()..][..outputs.stride()];
@@ -286,12 +354,18 @@ impl<A: Element> QueryBlock<'_, A> {
                 max: &mut buffers.max[index],
                 sum: &mut buffers.sum[index],
             };
-            soften(set, &mut softmax, row, out);
+            soften(place.set, &mut softmax, row, out);
+            if words == Words::Pairs {
+                pair_up(place.set, row, &mut buffers.p[index * outputs.depth..][..outputs.depth]);
+            }
         }
-        pack_rows(set, buffers.scores, scores.stride(), self.queries, keys, left);
+        let left = match words {
+            Words::Singles => Rows::strided(buffers.scores, scores.stride(), keys),
+            Words::Pairs => Rows::dense(buffers.p, outputs.depth),
+        };
         let right = &mut buffers.v[..outputs.right_len()];
-        pack_depth_rows(set, &self.call.v[start..], shape.stride(), keys, shape.dim, right);
-        outputs.multiply(left, right, buffers.out, true);
+        operands.pack_values(&place, keys, right);
+        outputs.multiply(&left, right, buffers.out, true);
     }
 
     /// The bias of a query and some keys, if there is any.
@@ -304,7 +378,7 @@ impl<A: Element> QueryBlock<'_, A> {
 
     fn finish(&self, buffers: &Buffers<'_>) {
         let shape = self.call.shape;
-        let stride = self.blocking.outputs(self.queries, 1).stride();
+        let stride = self.blocking.outputs(Words::Singles, self.queries, 1).stride();
         for (index, out) in buffers.out.chunks_exact(stride).enumerate().take(self.queries) {
             let at = (self.query + index) * shape.stride() + self.head * shape.dim;
             // SAFETY: each (head, block of queries) pair belongs to one task.
@@ -346,6 +420,22 @@ fn soften_for<S: Simd>(softmax: &mut Softmax<'_>, scores: &mut [f32], out: &mut 
     *softmax.max = max;
     if keep != 1.0 {
         out.iter_mut().for_each(|out| *out *= keep);
+    }
+}
+
+per_set! {
+    /// Rounds a row to bf16 and packs it in pairs; a zero stands for the value that an odd number lacks.
+    fn pair_up(values: &[f32], words: &mut [f32]) = pair_up_for
+}
+
+#[inline(always)]
+fn pair_up_for<S: Simd>(values: &[f32], words: &mut [f32]) {
+    let (pairs, rest) = values.as_chunks::<2>();
+    for (pair, word) in pairs.iter().zip(&mut *words) {
+        *word = Pair::new(bf16::narrow(pair[0]), bf16::narrow(pair[1])).word();
+    }
+    if let ([value], Some(word)) = (rest, words.last_mut()) {
+        *word = Pair::new(bf16::narrow(*value), bf16::ZERO).word();
     }
 }
 

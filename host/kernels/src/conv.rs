@@ -1,21 +1,32 @@
 //! Convolution over time, height and width of channels-last frames, as an
 //! implicit matrix product: output pixels are the rows, output channels the
-//! columns, and the rows' panels are gathered straight from the frames.
+//! columns.
 //!
-//! The depth runs over (channel group, tap, channel within the group), so that
-//! a block reads one contiguous run of each weight row, which a checkpoint
-//! stores as `[Cin, kt, kh, kw]`, and whole runs of channels of each pixel.
+//! The depth runs over (channel group, tap, channel within the group). For each
+//! tile of output pixels and each group, the group's channels of all pixels that
+//! the tile sees are copied once, padding included, into a patch; each tap is then
+//! the same patch read from another place, and the taps of a line are one run.
 
 use std::ops::Range;
 
-use crate::element::{Element, Weights, with_weights};
-use crate::gemm::pack::{RowWriter, pack_cols, zero_rows};
-use crate::gemm::{Blocking, DEPTH, Operands, multiply};
+use half::bf16;
+
+use crate::element::{Element, Pair, Weights, Word, with_weights};
+use crate::gemm::pack::{copy, pack_cols, pack_tap_pairs};
+use crate::gemm::{DEPTH, GRAIN, Panels, Rows, Words, balanced};
 use crate::linear::Epilogue;
 use crate::math::Activation;
-use crate::parallel::SharedOut;
-use crate::set::Exec;
+use crate::parallel::{SharedOut, run_with_scratch};
+use crate::scratch::{Scratch, bytes, cut, padded};
+use crate::set::{Exec, KernelSet};
 use crate::simd::{CHUNK, Simd, per_set};
+
+/// The most output channels of a tile, and values of a tile: the tile and the
+/// weights of a group stay in the second cache.
+const TILE_COLS: usize = 288;
+const TILE: usize = 288 * 288;
+/// The most words of a patch.
+const PATCH: usize = 1 << 17;
 
 /// The shape of a convolution. A convolution over images has one frame and a
 /// kernel of one frame.
@@ -95,47 +106,13 @@ impl ConvShape {
         assert!(self.channels_in > 0 && self.taps() > 0, "conv: channels and kernel must not be empty");
         assert!(self.stride.iter().all(|stride| *stride > 0), "conv: strides must be at least 1");
     }
-
-    /// Channels of a group: as many as fit a block with all their taps, in
-    /// equal groups of whole chunks where there is more than one.
-    fn group(&self) -> usize {
-        let most = (DEPTH / self.taps()).max(1);
-        if self.channels_in <= most {
-            return self.channels_in;
-        }
-        let equal = self.channels_in.div_ceil(self.channels_in.div_ceil(most)).next_multiple_of(CHUNK);
-        if equal <= most { equal } else { most }
-    }
-
-    /// Blocks that the taps of one group take: more than one only for a kernel
-    /// of more than [`DEPTH`] taps, whose groups have one channel.
-    fn tap_blocks(&self) -> usize {
-        self.taps().div_ceil(DEPTH)
-    }
-
-    fn blocking(&self, exec: Exec) -> Blocking {
-        let deepest = self.group() * self.taps().min(DEPTH);
-        Blocking::new(self.pixels(), self.channels_out, self.channels_in * self.taps(), deepest, exec)
-    }
-
-    fn block(&self, index: usize) -> Block {
-        let (group, part) = (index / self.tap_blocks(), index % self.tap_blocks());
-        let channel = group * self.group();
-        let tap = part * DEPTH;
-        let [_, high, wide] = self.kernel;
-        Block {
-            channels: channel..self.channels_in.min(channel + self.group()),
-            taps: tap..self.taps().min(tap + DEPTH),
-            first: [tap / (high * wide), tap / wide % high, tap % wide],
-        }
-    }
 }
 
 /// Bytes of scratch of [`conv3d`].
 #[must_use]
 pub fn conv3d_scratch(shape: &ConvShape, exec: Exec) -> usize {
     shape.assert_valid();
-    if shape.is_empty() { 0 } else { shape.blocking(exec).bytes() }
+    if shape.is_empty() { 0 } else { bytes(Blocking::new(shape, exec).floats()) }
 }
 
 /// Convolves `history ++ x` (channels last, `[T, H, W, Cin]`) with
@@ -169,83 +146,120 @@ pub fn conv3d<A: Element>(
     }
     let (activation, cols) = (Activation::None, shape.channels_out);
     let epilogue = Epilogue { set: exec.set, bias, activation, cols, out: SharedOut::new(y) };
-    let frames = Frames { shape, output: shape.output(), x, history };
-    multiply(&Product { frames, w, epilogue }, &shape.blocking(exec));
+    let operands = Operands::new(exec.set, shape, x, history, w);
+    let blocking = Blocking::new(shape, exec);
+    let mut scratch = Scratch::new(blocking.floats());
+    run_with_scratch(scratch.values(), blocking.tasks, |task, mut part| {
+        let [patch, right, sums] = blocking.parts().map(|len| cut(&mut part, len));
+        Tiles { operands, blocking: &blocking, epilogue: &epilogue, patch, right, sums }.run(task);
+    });
 }
 
-/// A range of the depth.
-#[derive(Debug, Clone)]
-struct Block {
-    channels: Range<usize>,
-    taps: Range<usize>,
-    /// Time, row and column of the first tap.
-    first: [usize; 3],
+/// Words of a group of channels: as many as fit a block with all their taps, in
+/// equal groups of whole chunks where there is more than one.
+fn group(channels: usize, taps: usize) -> usize {
+    let most = (DEPTH / taps).max(1);
+    if channels <= most {
+        return channels;
+    }
+    let equal = balanced(channels, most, CHUNK);
+    if equal <= most { equal } else { most }
 }
 
-impl Block {
-    fn depth(&self) -> usize {
-        self.channels.len() * self.taps.len()
-    }
-}
-
-struct Product<'a, A> {
-    frames: Frames<'a, A>,
-    w: Weights<'a>,
-    epilogue: Epilogue<'a, A>,
-}
-
-impl<A: Element> Operands for Product<'_, A> {
-    fn blocks(&self) -> usize {
-        let shape = self.frames.shape;
-        shape.channels_in.div_ceil(shape.group()) * shape.tap_blocks()
-    }
-
-    fn depth(&self, block: usize) -> usize {
-        self.frames.shape.block(block).depth()
-    }
-
-    fn pack_rows(&self, block: usize, rows: Range<usize>, panels: &mut [f32]) {
-        pack_pixels(self.epilogue.set, &self.frames, &self.frames.shape.block(block), rows, panels);
-    }
-
-    fn pack_cols(&self, block: usize, cols: Range<usize>, panels: &mut [f32]) {
-        let (shape, block) = (self.frames.shape, self.frames.shape.block(block));
-        let stride = shape.channels_in * shape.taps();
-        let start = cols.start * stride + block.channels.start * shape.taps() + block.taps.start;
-        // Part of the taps comes with one channel, so the run is contiguous either way.
-        let (run, taps) = (block.depth(), block.taps.len());
-        with_weights!(self.w, |w| {
-            pack_cols(self.epilogue.set, &w[start..], stride, cols.len(), run, taps, panels);
-        });
-    }
-
-    unsafe fn finish(&self, row: usize, cols: Range<usize>, sums: &mut [f32]) {
-        // SAFETY: the caller's promise is the same.
-        unsafe { self.epilogue.finish(row, cols, sums) }
-    }
-}
-
-/// The padded input.
-#[derive(Clone, Copy)]
-struct Frames<'a, A> {
-    shape: &'a ConvShape,
+/// How a convolution is cut into tasks and tiles: a task has whole lines of
+/// output pixels, a tile some lines of one frame, or a part of a line.
+#[derive(Debug, Clone, Copy)]
+struct Blocking {
+    set: KernelSet,
+    shape: ConvShape,
     output: [usize; 3],
-    x: &'a [A],
-    history: &'a [A],
+    tasks: usize,
+    task_lines: usize,
+    tile_lines: usize,
+    tile_width: usize,
+    tile_cols: usize,
+    /// Words of the largest group; groups of pairs are never larger.
+    group: usize,
 }
 
-impl<'a, A> Frames<'a, A> {
-    /// Coordinates of an output pixel's first tap, in the padded input.
-    #[inline(always)]
-    fn corner(&self, pixel: usize) -> [usize; 3] {
-        let [_, height, width] = self.output;
-        let at = [pixel / (height * width), pixel / width % height, pixel % width];
-        std::array::from_fn(|i| at[i] * self.shape.stride[i])
+impl Blocking {
+    /// For a shape that is not empty.
+    fn new(shape: &ConvShape, exec: Exec) -> Self {
+        let output = shape.output();
+        let lines = output[0] * output[1];
+        let work = shape.pixels().saturating_mul(shape.channels_in * shape.channels_out * shape.taps());
+        let task_lines = lines.div_ceil(exec.tasks(work, GRAIN));
+        let tile_cols = balanced(shape.channels_out, TILE_COLS, exec.set.lanes());
+        let mut blocking = Self {
+            set: exec.set,
+            shape: *shape,
+            output,
+            tasks: lines.div_ceil(task_lines),
+            task_lines,
+            tile_lines: 1,
+            tile_width: 1,
+            tile_cols,
+            group: group(shape.channels_in, shape.taps()).max(group(shape.channels_in.div_ceil(2), shape.taps())),
+        };
+        blocking.size_tiles(TILE / tile_cols);
+        blocking
     }
 
+    /// Gives tiles as many pixels as `most` and the patch allow.
+    fn size_tiles(&mut self, most: usize) {
+        let [_, height, width] = self.output;
+        let mut most = most;
+        loop {
+            self.tile_width = balanced(width, most, 1);
+            self.tile_lines = balanced(height.min(self.task_lines), (most / self.tile_width).max(1), 1);
+            if self.patch_len(self.group) <= PATCH || most == 1 {
+                return;
+            }
+            most = most.div_ceil(2);
+        }
+    }
+
+    /// Pixels of a patch in time, height and width.
+    fn patch(&self) -> [usize; 3] {
+        let ([kt, kh, kw], [_, sh, sw]) = (self.shape.kernel, self.shape.stride);
+        [kt, (self.tile_lines - 1) * sh + kh, (self.tile_width - 1) * sw + kw]
+    }
+
+    fn patch_len(&self, group: usize) -> usize {
+        self.patch().iter().product::<usize>() * group
+    }
+
+    /// Where the lines of the kernel start in a patch.
+    fn runs(&self, group: usize) -> Vec<usize> {
+        let ([kt, kh, _], [_, high, wide]) = (self.shape.kernel, self.patch());
+        (0..kt * kh).map(|line| (line / kh * high + line % kh) * wide * group).collect()
+    }
+
+    /// Lengths of a task's patch, packed weights and tile.
+    fn parts(&self) -> [usize; 3] {
+        let rows = (self.tile_lines * self.tile_width).next_multiple_of(self.set.tile_rows());
+        let depth = self.group * self.shape.taps();
+        [self.patch_len(self.group), self.tile_cols * depth, rows * self.tile_cols]
+    }
+
+    fn floats(&self) -> usize {
+        self.tasks * self.parts().into_iter().map(padded).sum::<usize>()
+    }
+}
+
+/// The padded input, in words that the register tile's come from.
+#[derive(Clone, Copy)]
+struct Frames<'a, T> {
+    shape: &'a ConvShape,
+    /// Elements of a pixel.
+    channels: usize,
+    x: &'a [T],
+    history: &'a [T],
+}
+
+impl<'a, T> Frames<'a, T> {
     /// One padded row of pixels, `None` where it is padding.
-    #[inline(always)]
-    fn line(&self, frame: usize, row: usize) -> Option<&'a [A]> {
+    fn line(&self, frame: usize, row: usize) -> Option<&'a [T]> {
         let [_, height, width] = self.shape.input;
         let frame = frame.checked_sub(self.shape.pad_front)?;
         let row = row.checked_sub(self.shape.pad.top).filter(|row| *row < height)?;
@@ -253,68 +267,207 @@ impl<'a, A> Frames<'a, A> {
             Some(frame) => (self.x, frame),
             None => (self.history, frame),
         };
-        let len = width * self.shape.channels_in;
+        let len = width * self.channels;
         let start = (frame * height + row) * len;
         Some(&frames[start..start + len])
     }
+}
 
-    /// Some channels of a pixel, `None` where it is padding.
-    #[inline(always)]
-    fn pixel(&self, line: Option<&'a [A]>, col: usize, channels: &Range<usize>) -> Option<&'a [A]> {
-        let col = col.checked_sub(self.shape.pad.left).filter(|col| *col < self.shape.input[2])?;
-        let start = col * self.shape.channels_in;
-        line.map(|line| &line[start + channels.start..start + channels.end])
+/// The two operands, as values or as pairs of channels.
+#[derive(Clone, Copy)]
+enum Operands<'a, A> {
+    Singles { frames: Frames<'a, A>, w: Weights<'a> },
+    Pairs { frames: Frames<'a, Pair>, w: &'a [bf16] },
+}
+
+impl<'a, A: Element> Operands<'a, A> {
+    fn new(set: KernelSet, shape: &'a ConvShape, x: &'a [A], history: &'a [A], w: Weights<'a>) -> Self {
+        let channels = shape.channels_in;
+        let suits = channels.is_multiple_of(2) && shape.taps() <= DEPTH;
+        let halves = A::halves(x).zip(A::halves(history)).zip(w.halves()).filter(|_| suits);
+        match (Words::choose(set, halves.is_some()), halves) {
+            (Words::Pairs, Some(((x, history), w))) => {
+                let (x, history) = (Pair::all(x), Pair::all(history));
+                Self::Pairs { frames: Frames { shape, channels: channels / 2, x, history }, w }
+            }
+            _ => Self::Singles { frames: Frames { shape, channels, x, history }, w },
+        }
+    }
+
+    fn words(&self) -> Words {
+        if matches!(self, Self::Pairs { .. }) { Words::Pairs } else { Words::Singles }
+    }
+
+    /// Words of a pixel.
+    fn channels(&self) -> usize {
+        match self {
+            Self::Singles { frames, .. } => frames.channels,
+            Self::Pairs { frames, .. } => frames.channels,
+        }
+    }
+
+    /// Copies some channels of a part of a padded line.
+    fn fill(&self, set: KernelSet, [frame, row, col]: [usize; 3], channels: &Range<usize>, out: &mut [f32]) {
+        match self {
+            Self::Singles { frames, .. } => {
+                fill_line(set, frames.shape, frames.line(frame, row), frames.channels, col, channels, out);
+            }
+            Self::Pairs { frames, .. } => {
+                fill_line(set, frames.shape, frames.line(frame, row), frames.channels, col, channels, out);
+            }
+        }
+    }
+
+    fn pack(&self, set: KernelSet, shape: &ConvShape, channels: &Range<usize>, cols: Range<usize>, out: &mut [f32]) {
+        let (taps, count) = (shape.taps(), channels.len());
+        let stride = shape.channels_in * taps;
+        match self {
+            Self::Singles { w, .. } => {
+                let start = cols.start * stride + channels.start * taps;
+                with_weights!(*w, |w| pack_cols(set, &w[start..], stride, cols.len(), count * taps, taps, out));
+            }
+            Self::Pairs { w, .. } => {
+                let start = cols.start * stride + 2 * channels.start * taps;
+                if taps == 1 {
+                    pack_cols(set, Pair::all(&w[start..]), stride / 2, cols.len(), count, 1, out);
+                } else {
+                    pack_tap_pairs(set, &w[start..], stride, cols.len(), count, taps, out);
+                }
+            }
+        }
     }
 }
 
 per_set! {
-    /// Packs the pixels that the block's taps see from each output pixel.
-    fn pack_pixels<A: Element>(
-        frames: &Frames<'_, A>, block: &Block, pixels: Range<usize>, panels: &mut [f32],
-    ) = pack_pixels_for
+    /// Copies some channels of the pixels from `col` on of a padded line, as many as `out` holds.
+    fn fill_line<T: Word>(
+        shape: &ConvShape, line: Option<&[T]>, width: usize, col: usize, channels: &Range<usize>, out: &mut [f32],
+    ) = fill_line_for
 }
 
 #[inline(always)]
-fn pack_pixels_for<S: Simd, A: Element>(
-    frames: &Frames<'_, A>,
-    block: &Block,
-    pixels: Range<usize>,
-    panels: &mut [f32],
+fn fill_line_for<S: Simd, T: Word>(
+    shape: &ConvShape,
+    line: Option<&[T]>,
+    width: usize,
+    col: usize,
+    channels: &Range<usize>,
+    out: &mut [f32],
 ) {
-    let depth = block.depth().next_multiple_of(CHUNK);
-    let rows = pixels.len();
-    for (row, pixel) in pixels.enumerate() {
-        let mut writer = RowWriter::new::<S>(panels, row, depth);
-        gather(frames, block, frames.corner(pixel), &mut writer);
-        writer.zero(block.depth(), depth - block.depth());
+    let count = channels.len();
+    let pixels = out.len() / count;
+    let Some(line) = line else { return out.fill(0.0) };
+    let first = shape.pad.left.saturating_sub(col).min(pixels);
+    let end = (shape.pad.left + shape.input[2]).saturating_sub(col).clamp(first, pixels);
+    out[..first * count].fill(0.0);
+    out[end * count..].fill(0.0);
+    let out = &mut out[first * count..end * count];
+    if out.is_empty() {
+        return;
     }
-    zero_rows::<S>(panels, rows, depth);
+    let line = &line[(col + first - shape.pad.left) * width..];
+    if count == width {
+        return copy(&line[..out.len()], out);
+    }
+    for (pixel, out) in line.chunks(width).zip(out.chunks_exact_mut(count)) {
+        copy(&pixel[channels.start..channels.end], out);
+    }
 }
 
-/// Writes one output pixel's row: the block's channels of each of its taps,
-/// line by line of the kernel. Counters stand in for divisions, which would
-/// cost as much as the copies.
-#[inline(always)]
-fn gather<A: Element>(frames: &Frames<'_, A>, block: &Block, corner: [usize; 3], writer: &mut RowWriter<'_>) {
-    let [frame, row, col] = corner;
-    let [_, high, wide] = frames.shape.kernel;
-    let ([mut dt, mut dh, mut dw], width) = (block.first, block.channels.len());
-    let (mut depth, mut left) = (0, block.taps.len());
-    while left > 0 {
-        let line = frames.line(frame + dt, row + dh);
-        let taps = left.min(wide - dw);
-        for tap in col + dw..col + dw + taps {
-            match frames.pixel(line, tap, &block.channels) {
-                Some(values) => writer.copy(depth, values),
-                None => writer.zero(depth, width),
+/// Output pixels of one frame.
+#[derive(Debug, Clone)]
+struct Tile {
+    frame: usize,
+    rows: Range<usize>,
+    cols: Range<usize>,
+}
+
+impl Tile {
+    fn pixels(&self) -> usize {
+        self.rows.len() * self.cols.len()
+    }
+}
+
+/// One task's walk over its tiles.
+struct Tiles<'a, A> {
+    operands: Operands<'a, A>,
+    blocking: &'a Blocking,
+    epilogue: &'a Epilogue<'a, A>,
+    patch: &'a mut [f32],
+    right: &'a mut [f32],
+    sums: &'a mut [f32],
+}
+
+impl<A: Element> Tiles<'_, A> {
+    fn run(&mut self, task: usize) {
+        let Blocking { task_lines, tile_lines, tile_width, tile_cols, output, .. } = *self.blocking;
+        let lines = task * task_lines..(output[0] * output[1]).min((task + 1) * task_lines);
+        let mut line = lines.start;
+        while line < lines.end {
+            let (frame, row) = (line / output[1], line % output[1]);
+            let count = tile_lines.min(output[1] - row).min(lines.end - line);
+            for col in (0..output[2]).step_by(tile_width) {
+                let cols = col..output[2].min(col + tile_width);
+                let tile = Tile { frame, rows: row..row + count, cols };
+                for channel in (0..self.epilogue.cols).step_by(tile_cols) {
+                    let channels = channel..self.epilogue.cols.min(channel + tile_cols);
+                    self.sum(&tile, &channels);
+                    self.finish(&tile, &channels);
+                }
             }
-            depth += width;
+            line += count;
         }
-        left -= taps;
-        dw = 0;
-        dh += 1;
-        if dh == high {
-            (dt, dh) = (dt + 1, 0);
+    }
+
+    fn panels(&self, tile: &Tile, cols: usize, depth: usize) -> Panels {
+        Panels { set: self.blocking.set, words: self.operands.words(), rows: tile.pixels(), cols, depth }
+    }
+
+    fn sum(&mut self, tile: &Tile, cols: &Range<usize>) {
+        let (shape, channels) = (self.blocking.shape, self.operands.channels());
+        let most = group(channels, shape.taps());
+        for first in (0..channels).step_by(most) {
+            let span = first..channels.min(first + most);
+            self.fill(tile, &span);
+            let panels = self.panels(tile, cols.len(), span.len() * shape.taps());
+            let right = &mut self.right[..panels.right_len()];
+            self.operands.pack(panels.set, &shape, &span, cols.clone(), right);
+            let runs = self.blocking.runs(span.len());
+            let [_, _, wide] = self.blocking.patch();
+            let rows = Rows {
+                words: self.patch,
+                width: tile.cols.len(),
+                step: shape.stride[2] * span.len(),
+                line: shape.stride[1] * wide * span.len(),
+                runs: &runs,
+                len: shape.kernel[2] * span.len(),
+            };
+            panels.multiply(&rows, right, self.sums, first > 0);
+        }
+    }
+
+    /// Copies some channels of all pixels that a tile sees.
+    fn fill(&mut self, tile: &Tile, channels: &Range<usize>) {
+        let ([kt, kh, kw], [st, sh, sw]) = (self.blocking.shape.kernel, self.blocking.shape.stride);
+        let [_, high, wide] = self.blocking.patch();
+        let lines = (tile.rows.len() - 1) * sh + kh;
+        let width = (tile.cols.len() - 1) * sw + kw;
+        for (dt, dh) in (0..kt).flat_map(|dt| (0..lines).map(move |dh| (dt, dh))) {
+            let corner = [tile.frame * st + dt, tile.rows.start * sh + dh, tile.cols.start * sw];
+            let at = (dt * high + dh) * wide * channels.len();
+            let out = &mut self.patch[at..at + width * channels.len()];
+            self.operands.fill(self.blocking.set, corner, channels, out);
+        }
+    }
+
+    fn finish(&mut self, tile: &Tile, cols: &Range<usize>) {
+        let stride = self.panels(tile, cols.len(), 1).stride();
+        let [_, height, width] = self.blocking.output;
+        let rows = tile.rows.clone().flat_map(|row| tile.cols.clone().map(move |col| (row, col)));
+        for (sums, (row, col)) in self.sums.chunks_exact_mut(stride).zip(rows) {
+            let pixel = (tile.frame * height + row) * width + col;
+            // SAFETY: tasks own disjoint lines, and each finishes one pixel at a time.
+            unsafe { self.epilogue.finish(pixel, cols.clone(), &mut sums[..cols.len()]) };
         }
     }
 }

@@ -22,9 +22,60 @@ mod sealed {
     pub trait Widen: Copy + Send + Sync + 'static {
         /// The exact f32 value.
         fn widen(self) -> f32;
+
+        /// The values themselves if they are bf16.
+        fn halves(values: &[Self]) -> Option<&[half::bf16]>
+        where
+            Self: Sized,
+        {
+            let _ = values;
+            None
+        }
     }
 }
 pub(crate) use sealed::Widen;
+
+/// Two bf16 that follow each other.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub(crate) struct Pair([bf16; 2]);
+
+// SAFETY: two 16-bit numbers without padding, for which all-zero bits are valid.
+unsafe impl bytemuck::Zeroable for Pair {}
+// SAFETY: as above; any bits are valid numbers.
+unsafe impl bytemuck::Pod for Pair {}
+
+impl Pair {
+    #[inline(always)]
+    pub(crate) fn new(first: bf16, second: bf16) -> Self {
+        Self([first, second])
+    }
+
+    /// An even number of values as pairs.
+    pub(crate) fn all(values: &[bf16]) -> &[Self] {
+        bytemuck::cast_slice(values)
+    }
+}
+
+/// What packed operands are made of.
+pub(crate) trait Word: Copy {
+    /// The 32 bits that the register tile reads.
+    fn word(self) -> f32;
+}
+
+impl<W: Widen> Word for W {
+    #[inline(always)]
+    fn word(self) -> f32 {
+        self.widen()
+    }
+}
+
+impl Word for Pair {
+    #[inline(always)]
+    fn word(self) -> f32 {
+        f32::from_bits(bytemuck::cast(self.0))
+    }
+}
 
 impl Widen for f32 {
     #[inline(always)]
@@ -37,6 +88,10 @@ impl Widen for bf16 {
     #[inline(always)]
     fn widen(self) -> f32 {
         f32::from_bits(u32::from(self.to_bits()) << 16)
+    }
+
+    fn halves(values: &[Self]) -> Option<&[bf16]> {
+        Some(values)
     }
 }
 
@@ -90,6 +145,13 @@ pub enum Weights<'a> {
     Bf16(&'a [bf16]),
     /// IEEE half-precision floats.
     F16(&'a [f16]),
+}
+
+impl<'a> Weights<'a> {
+    /// The elements if they are bf16.
+    pub(crate) fn halves(self) -> Option<&'a [bf16]> {
+        if let Self::Bf16(values) = self { Some(values) } else { None }
+    }
 }
 
 impl Weights<'_> {

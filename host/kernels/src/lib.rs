@@ -13,7 +13,9 @@
 //!   element is summed in one order, so any [`Exec::threads`] gives the same
 //!   bits. Another [`KernelSet`] may round differently.
 //! - **One rounding.** Activations are `f32` or `bf16`, weights `f32`, `bf16` or
-//!   `f16` ([`Weights`]); all arithmetic is f32 and the result is rounded once.
+//!   `f16` ([`Weights`]); all arithmetic is f32 and the result is rounded once. One
+//!   set rounds once more: [`KernelSet::Avx512Bf16`] rounds the softmax's weights to
+//!   bf16 where attention is in bf16, as its products take nothing wider.
 //!
 //! A wrong length is the caller's bug, and a kernel's entry asserts against it
 //! with a message that names the operand. This crate knows nothing of models,
@@ -34,6 +36,19 @@
 //! | [`rope_interleaved`] | rotary embedding, in place | none |
 //! | [`combine`] [`cast`] | linear combination, conversion | none |
 //! | [`upsample_nearest_2x`] [`permute`] | moves | none |
+//!
+//! # Kernel sets
+//!
+//! [`KernelSet::detect`] gives the first of these that the machine can run; a caller
+//! may force any other that is [`available`](KernelSet::available). Tests run all of
+//! them against f64 references.
+//!
+//! | set | needs | products |
+//! |---|---|---|
+//! | `avx512-bf16` | AVX-512 F, BW, DQ, VL and BF16 | pairs of bf16 where both operands are bf16, of even depth |
+//! | `avx512` | AVX-512 F, BW, DQ, VL | f32, 12 x 32 register tile |
+//! | `avx2` | AVX2 and FMA | f32, 6 x 16 register tile |
+//! | `plain` | nothing | f32, 6 x 8 register tile, multiply and add rounded apart |
 //!
 //! # Signatures
 //!

@@ -1,13 +1,29 @@
-//! The linear layer.
+//! The linear layer, in tiles: for each tile of the result and each block of
+//! the depth, the rows and the columns are packed and their product is added
+//! to the tile; after the last block the tile is finished and written.
 
 use std::ops::Range;
 
-use crate::element::{Element, Weights, with_weights};
-use crate::gemm::{Blocking, DEPTH, Operands, multiply, pack};
+use half::bf16;
+
+use crate::element::{Element, Pair, Weights, with_weights};
+use crate::gemm::pack::{pack_cols, pack_row_panels};
+use crate::gemm::{DEPTH, GRAIN, Panels, RUN, Rows, Words, balanced, panel_runs};
 use crate::math::{Activation, activate};
-use crate::parallel::SharedOut;
+use crate::parallel::{SharedOut, run_with_scratch};
+use crate::scratch::{Scratch, bytes, cut, padded};
 use crate::set::{Exec, KernelSet};
 use crate::simd::{Simd, per_set};
+
+/// The largest tile: the packed columns stay in the second cache, and as many
+/// rows as possible share them. With [`DEPTH`], a task's packed rows, packed
+/// columns and tile take 1.4 MiB. Multiples of every set's register tile.
+const TILE_ROWS: usize = 792;
+const TILE_COLS: usize = 288;
+/// With at most this many rows, packing the columns is most of the work, and
+/// narrow tiles keep what was packed in the caches.
+const FEW_ROWS: usize = 24;
+const FEW_COLS: usize = 64;
 
 /// The shape of a linear layer's call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,16 +40,12 @@ impl LinearShape {
     fn is_empty(&self) -> bool {
         self.rows == 0 || self.outputs == 0
     }
-
-    fn blocking(&self, exec: Exec) -> Blocking {
-        Blocking::new(self.rows, self.outputs, self.inputs, self.inputs.min(DEPTH), exec)
-    }
 }
 
 /// Bytes of scratch of [`linear`].
 #[must_use]
 pub fn linear_scratch(shape: &LinearShape, exec: Exec) -> usize {
-    if shape.is_empty() { 0 } else { shape.blocking(exec).bytes() }
+    if shape.is_empty() { 0 } else { bytes(Blocking::new(shape, exec).floats()) }
 }
 
 /// `y[M, N] = activation(x[M, K] . w[N, K]^T + bias[N])`, rounded once.
@@ -61,48 +73,185 @@ pub fn linear<A: Element>(
         return;
     }
     let epilogue = Epilogue { set: exec.set, bias, activation, cols: shape.outputs, out: SharedOut::new(y) };
-    multiply(&Product { shape, x, w, epilogue }, &shape.blocking(exec));
+    let operands = Operands::new(exec.set, shape, x, w);
+    let blocking = Blocking::new(shape, exec);
+    let mut scratch = Scratch::new(blocking.floats());
+    run_with_scratch(scratch.values(), blocking.tasks, |task, mut part| {
+        let [left, right, sums] = blocking.parts().map(|len| cut(&mut part, len));
+        Tiles { operands, blocking: &blocking, epilogue: &epilogue, left, right, sums }.run(task);
+    });
 }
 
-struct Product<'a, A> {
-    shape: &'a LinearShape,
-    x: &'a [A],
-    w: Weights<'a>,
-    epilogue: Epilogue<'a, A>,
+/// How a product is cut into tasks and tiles.
+#[derive(Debug, Clone, Copy)]
+struct Blocking {
+    set: KernelSet,
+    rows: usize,
+    cols: usize,
+    task_rows: usize,
+    task_cols: usize,
+    tasks: usize,
+    tile_rows: usize,
+    tile_cols: usize,
+    /// Words of the deepest block. Pairs are half as many words in all and
+    /// never need more.
+    depth: usize,
 }
 
-impl<A> Product<'_, A> {
-    fn span(&self, block: usize) -> Range<usize> {
-        block * DEPTH..self.shape.inputs.min((block + 1) * DEPTH)
+impl Blocking {
+    /// For a shape that is not empty.
+    fn new(shape: &LinearShape, exec: Exec) -> Self {
+        let LinearShape { rows, outputs: cols, inputs } = *shape;
+        let (unit_rows, unit_cols) = (exec.set.tile_rows(), exec.set.tile_cols());
+        let tasks = exec.tasks(rows.saturating_mul(cols).saturating_mul(inputs), GRAIN);
+        let by_rows = rows >= 64 * tasks || rows.div_ceil(unit_rows) >= cols.div_ceil(unit_cols);
+        let share = |total: usize, unit: usize| total.div_ceil(unit).div_ceil(tasks) * unit;
+        let (task_rows, task_cols) = if by_rows {
+            (share(rows, unit_rows), cols.next_multiple_of(unit_cols))
+        } else {
+            (rows.next_multiple_of(unit_rows), share(cols, unit_cols))
+        };
+        Self {
+            set: exec.set,
+            rows,
+            cols,
+            task_rows,
+            task_cols,
+            tasks: rows.div_ceil(task_rows) * cols.div_ceil(task_cols),
+            tile_rows: balanced(task_rows, TILE_ROWS, unit_rows),
+            tile_cols: balanced(task_cols, if task_rows <= FEW_ROWS { FEW_COLS } else { TILE_COLS }, unit_cols),
+            depth: block_depth(inputs),
+        }
+    }
+
+    /// Lengths of a task's packed rows, packed columns and tile.
+    fn parts(&self) -> [usize; 3] {
+        [self.set.tile_rows() * self.depth, self.tile_cols * self.depth, self.tile_rows * self.tile_cols]
+    }
+
+    fn floats(&self) -> usize {
+        self.tasks * self.parts().into_iter().map(padded).sum::<usize>()
+    }
+
+    /// The rows and columns of one task.
+    fn share(&self, task: usize) -> (Range<usize>, Range<usize>) {
+        let across = self.cols.div_ceil(self.task_cols);
+        let (row, col) = (task / across * self.task_rows, task % across * self.task_cols);
+        (row..self.rows.min(row + self.task_rows), col..self.cols.min(col + self.task_cols))
     }
 }
 
-impl<A: Element> Operands for Product<'_, A> {
-    fn blocks(&self) -> usize {
-        self.shape.inputs.div_ceil(DEPTH)
+/// Words of a block of the depth: equal blocks of at most [`DEPTH`].
+fn block_depth(words: usize) -> usize {
+    balanced(words, DEPTH, RUN)
+}
+
+/// The two operands, as values or as pairs of them.
+#[derive(Clone, Copy)]
+enum Operands<'a, A> {
+    Singles { inputs: usize, x: &'a [A], w: Weights<'a> },
+    Pairs { inputs: usize, x: &'a [Pair], w: &'a [Pair] },
+}
+
+impl<'a, A: Element> Operands<'a, A> {
+    fn new(set: KernelSet, shape: &LinearShape, x: &'a [A], w: Weights<'a>) -> Self {
+        let even = shape.inputs.is_multiple_of(2);
+        let halves: Option<(&[bf16], &[bf16])> = A::halves(x).zip(w.halves()).filter(|_| even);
+        match (Words::choose(set, halves.is_some()), halves) {
+            (Words::Pairs, Some((x, w))) => Self::Pairs { inputs: shape.inputs / 2, x: Pair::all(x), w: Pair::all(w) },
+            _ => Self::Singles { inputs: shape.inputs, x, w },
+        }
     }
 
-    fn depth(&self, block: usize) -> usize {
-        self.span(block).len()
+    fn words(&self) -> Words {
+        if matches!(self, Self::Pairs { .. }) { Words::Pairs } else { Words::Singles }
     }
 
-    fn pack_rows(&self, block: usize, rows: Range<usize>, panels: &mut [f32]) {
-        let (span, stride) = (self.span(block), self.shape.inputs);
-        let values = &self.x[rows.start * stride + span.start..];
-        pack::pack_rows(self.epilogue.set, values, stride, rows.len(), span.len(), panels);
+    /// Words of a row.
+    fn inputs(&self) -> usize {
+        match self {
+            Self::Singles { inputs, .. } | Self::Pairs { inputs, .. } => *inputs,
+        }
     }
 
-    fn pack_cols(&self, block: usize, cols: Range<usize>, panels: &mut [f32]) {
-        let (span, stride) = (self.span(block), self.shape.inputs);
+    fn pack_rows(&self, set: KernelSet, span: &Range<usize>, rows: Range<usize>, out: &mut [f32]) {
+        let (stride, run) = (self.inputs(), span.len());
+        let start = rows.start * stride + span.start;
+        match self {
+            Self::Singles { x, .. } => pack_row_panels(set, &x[start..], stride, rows.len(), run, out),
+            Self::Pairs { x, .. } => pack_row_panels(set, &x[start..], stride, rows.len(), run, out),
+        }
+    }
+
+    fn pack_cols(&self, set: KernelSet, span: &Range<usize>, cols: Range<usize>, panels: &mut [f32]) {
+        let (stride, run) = (self.inputs(), span.len());
         let start = cols.start * stride + span.start;
-        with_weights!(self.w, |w| {
-            pack::pack_cols(self.epilogue.set, &w[start..], stride, cols.len(), span.len(), 1, panels);
-        });
+        match self {
+            Self::Singles { w, .. } => {
+                with_weights!(*w, |w| pack_cols(set, &w[start..], stride, cols.len(), run, 1, panels));
+            }
+            Self::Pairs { w, .. } => pack_cols(set, &w[start..], stride, cols.len(), run, 1, panels),
+        }
+    }
+}
+
+/// One task's walk over its tiles.
+struct Tiles<'a, A> {
+    operands: Operands<'a, A>,
+    blocking: &'a Blocking,
+    epilogue: &'a Epilogue<'a, A>,
+    left: &'a mut [f32],
+    right: &'a mut [f32],
+    sums: &'a mut [f32],
+}
+
+impl<A: Element> Tiles<'_, A> {
+    fn run(&mut self, task: usize) {
+        let (rows, cols) = self.blocking.share(task);
+        let (row_step, col_step) = (self.blocking.tile_rows, self.blocking.tile_cols);
+        let row_tiles = || rows.clone().step_by(row_step).map(|row| row..rows.end.min(row + row_step));
+        let col_tiles = || cols.clone().step_by(col_step).map(|col| col..cols.end.min(col + col_step));
+        // The larger operand is read from memory once, the smaller from the last cache each time.
+        if cols.len() > rows.len() {
+            col_tiles().for_each(|cols| row_tiles().for_each(|rows| self.tile(&rows, &cols)));
+        } else {
+            row_tiles().for_each(|rows| col_tiles().for_each(|cols| self.tile(&rows, &cols)));
+        }
     }
 
-    unsafe fn finish(&self, row: usize, cols: Range<usize>, sums: &mut [f32]) {
-        // SAFETY: the caller's promise is the same.
-        unsafe { self.epilogue.finish(row, cols, sums) }
+    fn tile(&mut self, rows: &Range<usize>, cols: &Range<usize>) {
+        self.sum(rows, cols);
+        self.finish(rows, cols);
+    }
+
+    fn panels(&self, rows: usize, cols: usize, depth: usize) -> Panels {
+        Panels { set: self.blocking.set, words: self.operands.words(), rows, cols, depth }
+    }
+
+    fn sum(&mut self, rows: &Range<usize>, cols: &Range<usize>) {
+        let (set, inputs) = (self.blocking.set, self.operands.inputs());
+        let (most, runs) = (block_depth(inputs), panel_runs(set));
+        for first in (0..inputs).step_by(most) {
+            let span = first..inputs.min(first + most);
+            let depth = span.len().next_multiple_of(RUN);
+            let panels = self.panels(set.tile_rows(), cols.len(), depth);
+            let (left, right) = (&mut self.left[..panels.rows * depth], &mut self.right[..panels.right_len()]);
+            self.operands.pack_cols(set, &span, cols.clone(), right);
+            let strips = rows.clone().step_by(panels.rows).zip(self.sums.chunks_exact_mut(panels.sums_len()));
+            for (row, sums) in strips {
+                // A register tile's rows at a time: what was packed is still in the first cache.
+                self.operands.pack_rows(set, &span, row..rows.end.min(row + panels.rows), left);
+                panels.multiply(&Rows::panels(left, set, depth, &runs), right, sums, first > 0);
+            }
+        }
+    }
+
+    fn finish(&mut self, rows: &Range<usize>, cols: &Range<usize>) {
+        let stride = self.panels(rows.len(), cols.len(), 1).stride();
+        for (sums, row) in self.sums.chunks_exact_mut(stride).zip(rows.clone()) {
+            // SAFETY: tasks own disjoint rows or columns, and each finishes one row at a time.
+            unsafe { self.epilogue.finish(row, cols.clone(), &mut sums[..cols.len()]) };
+        }
     }
 }
 

@@ -6,6 +6,8 @@
 /// on any number of threads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum KernelSet {
+    /// As [`Self::Avx512`], with products of bf16 pairs (AVX512-BF16) where both operands are bf16.
+    Avx512Bf16,
     /// 512-bit vectors with fused multiply-add (x86-64 with AVX-512 F, BW, DQ and VL).
     Avx512,
     /// 256-bit vectors with fused multiply-add (x86-64 with AVX2 and FMA).
@@ -16,7 +18,7 @@ pub enum KernelSet {
 
 impl KernelSet {
     /// All sets, the fastest first.
-    pub const ALL: [Self; 3] = [Self::Avx512, Self::Avx2, Self::Plain];
+    pub const ALL: [Self; 4] = [Self::Avx512Bf16, Self::Avx512, Self::Avx2, Self::Plain];
 
     /// The fastest set that this machine can run.
     #[must_use]
@@ -24,10 +26,11 @@ impl KernelSet {
         Self::ALL.into_iter().find(|set| set.available()).unwrap_or(Self::Plain)
     }
 
-    /// The name used in plans and profiles: `avx512`, `avx2` or `plain`.
+    /// The name used in plans and profiles: `avx512-bf16`, `avx512`, `avx2` or `plain`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Avx512Bf16 => "avx512-bf16",
             Self::Avx512 => "avx512",
             Self::Avx2 => "avx2",
             Self::Plain => "plain",
@@ -45,6 +48,7 @@ impl KernelSet {
     #[must_use]
     pub fn available(self) -> bool {
         match self {
+            Self::Avx512Bf16 => is_x86_feature_detected!("avx512bf16") && Self::Avx512.available(),
             Self::Avx512 => {
                 is_x86_feature_detected!("avx512f")
                     && is_x86_feature_detected!("avx512bw")
@@ -68,18 +72,29 @@ impl KernelSet {
     /// the right operand and one broadcast value fill the vector registers.
     pub(crate) const fn tile_rows(self) -> usize {
         match self {
-            Self::Avx512 => 12,
+            Self::Avx512Bf16 | Self::Avx512 => 12,
             Self::Avx2 | Self::Plain => 6,
         }
     }
 
-    /// Columns of the register tile: two vectors.
-    pub(crate) const fn tile_cols(self) -> usize {
+    /// Values in a vector. The register tile has two vectors of columns, or one
+    /// where no more columns are left.
+    pub(crate) const fn lanes(self) -> usize {
         match self {
-            Self::Avx512 => 32,
-            Self::Avx2 => 16,
-            Self::Plain => 8,
+            Self::Avx512Bf16 | Self::Avx512 => 16,
+            Self::Avx2 => 8,
+            Self::Plain => 4,
         }
+    }
+
+    /// Columns of the register tile.
+    pub(crate) const fn tile_cols(self) -> usize {
+        2 * self.lanes()
+    }
+
+    /// Whether bf16 operands are multiplied in pairs.
+    pub(crate) const fn has_pairs(self) -> bool {
+        matches!(self, Self::Avx512Bf16)
     }
 }
 
@@ -113,5 +128,21 @@ impl Exec {
     pub(crate) fn assert_available(self) {
         assert!(self.set.available(), "kernel set {} is not available on this machine", self.set.name());
         assert!(self.threads > 0, "a kernel needs at least one thread");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sets_are_known_by_name_and_the_best_is_detected() {
+        for set in KernelSet::ALL {
+            assert_eq!(KernelSet::from_name(set.name()), Some(set));
+        }
+        assert_eq!(KernelSet::from_name("avx512-fp16"), None);
+        let better = KernelSet::ALL.into_iter().take_while(|set| *set != KernelSet::detect());
+        assert!(better.into_iter().all(|set| !set.available()));
+        assert!(KernelSet::detect().available() && KernelSet::Plain.available());
     }
 }

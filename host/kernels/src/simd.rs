@@ -4,11 +4,65 @@
 //! Only the register tile names vectors. Everything else is a plain loop that
 //! the compiler vectorises once it is compiled for a set.
 
-/// Depth of one chunk of a packed left operand; see [`crate::gemm::pack`].
+/// Side of the squares that packing transposes.
 pub(crate) const CHUNK: usize = 8;
 
+/// A left operand as the register tile reads it: each row is the same runs of
+/// words, counted from the row's own start.
+#[derive(Clone, Copy)]
+pub(crate) struct Left<'a> {
+    /// The first word of the first row.
+    pub(crate) at: *const f32,
+    /// Where each of the tile's rows starts.
+    pub(crate) rows: &'a [usize],
+    /// Where each run starts.
+    pub(crate) runs: &'a [usize],
+    /// Words of a run.
+    pub(crate) len: usize,
+}
+
+/// What the product of two words adds to a sum.
+pub(crate) trait Product<S: Simd> {
+    /// # Safety
+    /// The machine has the instructions of the set and of the product.
+    unsafe fn add(left: S::V, right: S::V, sum: S::V) -> S::V;
+}
+
+/// A word is one f32.
+pub(crate) struct Singles;
+
+impl<S: Simd> Product<S> for Singles {
+    #[inline(always)]
+    unsafe fn add(left: S::V, right: S::V, sum: S::V) -> S::V {
+        // SAFETY: the caller's promise is the same.
+        unsafe { S::mul_add(left, right, sum) }
+    }
+}
+
+/// A word is two bf16, the first in the lower half; their products are added to
+/// the sum one after the other, each in f32.
+#[cfg(target_arch = "x86_64")]
+pub(crate) struct Pairs;
+
+#[cfg(target_arch = "x86_64")]
+impl Product<Avx512> for Pairs {
+    #[inline(always)]
+    unsafe fn add(
+        left: <Avx512 as Simd>::V,
+        right: <Avx512 as Simd>::V,
+        sum: <Avx512 as Simd>::V,
+    ) -> <Avx512 as Simd>::V {
+        use std::arch::x86_64::*;
+        // SAFETY: vectors of the same size, any bits of which are bf16; the caller promises AVX512-BF16.
+        unsafe {
+            let [left, right] = [left, right].map(|v| std::mem::transmute::<__m512, __m512bh>(v));
+            _mm512_dpbf16_ps(sum, left, right)
+        }
+    }
+}
+
 /// One instruction set.
-pub(crate) trait Simd: Copy {
+pub(crate) trait Simd: Copy + Sized {
     /// A vector of f32.
     type V: Copy;
     /// Values in a vector.
@@ -54,13 +108,25 @@ pub(crate) trait Simd: Copy {
     /// As for [`Self::splat`].
     unsafe fn transpose(square: [[f32; CHUNK]; CHUNK]) -> [[f32; CHUNK]; CHUNK];
 
-    /// Multiplies a packed panel of the left operand with one of the right:
-    /// `c[ROWS, COLS] (+)= a . b` over `chunks * CHUNK` values of depth.
+    /// Multiplies `ROWS` rows of a left operand with a packed panel of the right:
+    /// `sums[ROWS, COLS] (+)= left . right`.
     ///
     /// # Safety
-    /// `a` is valid for `chunks * ROWS * CHUNK` values, `b` for `chunks * CHUNK *
-    /// COLS`, and `c` for `ROWS` rows of `COLS` values that are `stride` apart.
-    unsafe fn tile(chunks: usize, a: *const f32, b: *const f32, c: *mut f32, stride: usize, add: bool);
+    /// Every run of every row is valid for reading, `right` for `runs * len *
+    /// COLS` words, and `sums` for `ROWS` rows of `COLS` values that are `stride` apart.
+    unsafe fn tile<P: Product<Self>>(left: Left<'_>, right: *const f32, sums: *mut f32, stride: usize, add: bool);
+
+    /// As [`Self::tile`], with a panel of `LANES` columns.
+    ///
+    /// # Safety
+    /// As for [`Self::tile`].
+    unsafe fn narrow_tile<P: Product<Self>>(
+        left: Left<'_>,
+        right: *const f32,
+        sums: *mut f32,
+        stride: usize,
+        add: bool,
+    );
 }
 
 /// The register tile: every accumulator is one chain over the depth, so that a
@@ -69,35 +135,32 @@ pub(crate) trait Simd: Copy {
 /// # Safety
 /// As for [`Simd::tile`], with `ROWS = R` and `COLS = C * LANES`.
 #[inline(always)]
-unsafe fn tile<S: Simd, const R: usize, const C: usize>(
-    chunks: usize,
-    a: *const f32,
-    b: *const f32,
-    c: *mut f32,
+unsafe fn tile<S: Simd, P: Product<S>, const R: usize, const C: usize>(
+    left: Left<'_>,
+    mut right: *const f32,
+    sums: *mut f32,
     stride: usize,
     add: bool,
 ) {
     // SAFETY: the caller promises the lengths that these offsets stay within.
     unsafe {
         let mut acc = [[S::splat(0.0); C]; R];
-        for chunk in 0..chunks {
-            for k in 0..CHUNK {
-                let depth = chunk * CHUNK + k;
-                let mut right = [S::splat(0.0); C];
-                for (v, right) in right.iter_mut().enumerate() {
-                    *right = S::load(b.add((depth * C + v) * S::LANES));
-                }
-                for (r, row) in acc.iter_mut().enumerate() {
-                    let left = S::splat(*a.add((chunk * R + r) * CHUNK + k));
-                    for (sum, right) in row.iter_mut().zip(right) {
-                        *sum = S::mul_add(left, right, *sum);
+        for run in left.runs {
+            let rows: [*const f32; R] = std::array::from_fn(|r| left.at.add(*left.rows.get_unchecked(r) + run));
+            for k in 0..left.len {
+                let columns: [S::V; C] = std::array::from_fn(|v| S::load(right.add(v * S::LANES)));
+                right = right.add(C * S::LANES);
+                for (row, acc) in rows.iter().zip(&mut acc) {
+                    let value = S::splat(*row.add(k));
+                    for (sum, column) in acc.iter_mut().zip(columns) {
+                        *sum = P::add(value, column, *sum);
                     }
                 }
             }
         }
         for (r, row) in acc.iter().enumerate() {
             for (v, sum) in row.iter().enumerate() {
-                let at = c.add(r * stride + v * S::LANES);
+                let at = sums.add(r * stride + v * S::LANES);
                 S::store(at, if add { S::add(S::load(at), *sum) } else { *sum });
             }
         }
@@ -153,9 +216,21 @@ impl Simd for Plain {
     }
 
     #[inline(always)]
-    unsafe fn tile(chunks: usize, a: *const f32, b: *const f32, c: *mut f32, stride: usize, add: bool) {
+    unsafe fn tile<P: Product<Self>>(left: Left<'_>, right: *const f32, sums: *mut f32, stride: usize, add: bool) {
         // SAFETY: the caller's promise is the same.
-        unsafe { tile::<Self, 6, 2>(chunks, a, b, c, stride, add) }
+        unsafe { tile::<Self, P, 6, 2>(left, right, sums, stride, add) }
+    }
+
+    #[inline(always)]
+    unsafe fn narrow_tile<P: Product<Self>>(
+        left: Left<'_>,
+        right: *const f32,
+        sums: *mut f32,
+        stride: usize,
+        add: bool,
+    ) {
+        // SAFETY: the caller's promise is the same.
+        unsafe { tile::<Self, P, 6, 1>(left, right, sums, stride, add) }
     }
 }
 
@@ -253,9 +328,27 @@ macro_rules! x86_set {
             }
 
             #[inline(always)]
-            unsafe fn tile(chunks: usize, a: *const f32, b: *const f32, c: *mut f32, stride: usize, add: bool) {
+            unsafe fn tile<P: Product<Self>>(
+                left: Left<'_>,
+                right: *const f32,
+                sums: *mut f32,
+                stride: usize,
+                add: bool,
+            ) {
                 // SAFETY: the caller's promise is the same.
-                unsafe { tile::<Self, $rows, 2>(chunks, a, b, c, stride, add) }
+                unsafe { tile::<Self, P, $rows, 2>(left, right, sums, stride, add) }
+            }
+
+            #[inline(always)]
+            unsafe fn narrow_tile<P: Product<Self>>(
+                left: Left<'_>,
+                right: *const f32,
+                sums: *mut f32,
+                stride: usize,
+                add: bool,
+            ) {
+                // SAFETY: the caller's promise is the same.
+                unsafe { tile::<Self, P, $rows, 1>(left, right, sums, stride, add) }
             }
         }
     };
@@ -310,7 +403,7 @@ macro_rules! per_set {
             match set {
                 // SAFETY: every kernel asserts at its entry that the set is available.
                 #[cfg(target_arch = "x86_64")]
-                $crate::set::KernelSet::Avx512 => unsafe { avx512($($arg),+) },
+                $crate::set::KernelSet::Avx512 | $crate::set::KernelSet::Avx512Bf16 => unsafe { avx512($($arg),+) },
                 // SAFETY: as above.
                 #[cfg(target_arch = "x86_64")]
                 $crate::set::KernelSet::Avx2 => unsafe { avx2($($arg),+) },

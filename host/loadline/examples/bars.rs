@@ -15,7 +15,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use loadline::core::{Bytes, Nanos, Plan, Size};
-use loadline::{Asked, KnobChoice, Model, Outcome, Planner, SamplerOptions, policies, profiles};
+use loadline::{Asked, Model, Outcome, Planner, policies, profiles};
 use loadline_engine::{Engine, Silent, Start};
 use loadline_sim::{SimDevice, Times};
 use serde_json::json;
@@ -40,14 +40,7 @@ fn best<R>(runs: u32, mut body: impl FnMut() -> R) -> Duration {
 fn planning() {
     let model = Model::open("wan2.1-t2v-14b").unwrap();
     let machine = profiles::find("rtx-3060-12gb").unwrap().to_machine().unwrap();
-    let asked = Asked {
-        request: model.default_request().unwrap(),
-        knobs: KnobChoice::default(),
-        sampling: SamplerOptions::default(),
-        vram: Some(Bytes::gib(10)),
-        ram: None,
-        used_by_others: Bytes::ZERO,
-    };
+    let asked = Asked { vram: Some(Bytes::gib(10)), ..Asked::new(model.default_request().unwrap()) };
     println!("Wan2.1-T2V-14B, 832x480x81, 50 steps, guidance, RTX 3060, 10 GiB: best of 10");
     for (name, given) in [
         ("manual-swap", Some(("blocks_to_swap", "36"))),
@@ -59,14 +52,7 @@ fn planning() {
         let policy = policies::load(name).unwrap();
         let given: Vec<_> = given.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
         let settings = policies::settings(&policy, &given).unwrap();
-        let planner = Planner {
-            model: &model,
-            machine: &machine,
-            policy: &policy,
-            settings: &settings,
-            loaded: &[],
-            more_to_come: false,
-        };
+        let planner = Planner::new(&model, &machine, &policy, &settings);
         let plan = best(10, || planner.plan(&asked).unwrap());
         println!(
             "  {name:<12} plan {:>7.2} ms   compiling the policy {:>7.2} ms",

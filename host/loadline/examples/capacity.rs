@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use loadline::capacity::{Ask, Grid, Watch, compare, contenders};
 use loadline::core::Bytes;
-use loadline::{Asked, KnobChoice, Model, Planner, SamplerOptions, policies, profiles};
+use loadline::{Asked, Model, Planner, policies, profiles};
 
 const MODELS: [&str; 2] = ["wan2.1-t2v-1.3b", "wan2.1-t2v-14b"];
 const GPUS: [&str; 10] =
@@ -25,14 +25,7 @@ fn main() {
 }
 
 fn asked(model: &Model) -> Asked {
-    Asked {
-        request: model.default_request().unwrap(),
-        knobs: KnobChoice::default(),
-        sampling: SamplerOptions::default(),
-        vram: None,
-        ram: None,
-        used_by_others: Bytes::ZERO,
-    }
+    Asked::new(model.default_request().unwrap())
 }
 
 fn run(name: &str, swapped: &str, budgets: &[Bytes]) {
@@ -74,8 +67,7 @@ fn one() {
         let given = if name == "manual-swap" { vec![("blocks_to_swap".to_owned(), "36".to_owned())] } else { vec![] };
         let settings = policies::settings(&policy, &given).unwrap();
         let (model, machine) = (&model, &machine);
-        let planner =
-            Planner { model, machine, policy: &policy, settings: &settings, loaded: &[], more_to_come: false };
+        let planner = Planner::new(model, machine, &policy, &settings);
         let time = |_| {
             let start = Instant::now();
             std::hint::black_box(planner.plan(&asked).unwrap());

@@ -7,10 +7,8 @@
 
 use std::time::{Duration, Instant};
 
-use loadline::core::{Bytes, Machine};
-use loadline::{
-    Asked, KnobChoice, Model, Planned, Planner, SamplerOptions, forecast, forecast_timed, policies, profiles,
-};
+use loadline::core::Machine;
+use loadline::{Asked, Model, Planned, Planner, forecast, forecast_timed, policies, profiles};
 use loadline_engine::{Engine, Silent, Start};
 use loadline_sim::{Interval, SimDevice};
 
@@ -50,16 +48,9 @@ fn best<R>(mut body: impl FnMut() -> R) -> f64 {
 }
 
 fn plan(model: &Model, machine: &Machine, swapped: &str) -> Planned {
-    let asked = Asked {
-        request: model.default_request().unwrap(),
-        knobs: KnobChoice::default(),
-        sampling: SamplerOptions::default(),
-        vram: None,
-        ram: None,
-        used_by_others: Bytes::ZERO,
-    };
+    let asked = Asked::new(model.default_request().unwrap());
     let policy = policies::load("manual-swap").unwrap();
     let settings = policies::settings(&policy, &[("blocks_to_swap".to_owned(), swapped.to_owned())]).unwrap();
-    let planner = Planner { model, machine, policy: &policy, settings: &settings, loaded: &[], more_to_come: false };
+    let planner = Planner::new(model, machine, &policy, &settings);
     planner.plan(&asked).unwrap()
 }

@@ -12,6 +12,7 @@ use loadline_policy::PolicyError;
 
 use crate::capacity::{LockError, Verdict};
 use crate::planning::Certificate;
+use crate::workshop::WorkshopError;
 
 /// What the caller should do next; each class has an exit code of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +44,8 @@ pub enum ErrorClass {
     Lock = 12,
     /// A search was stopped before it had a result.
     Stopped = 13,
+    /// A policy's scenario did not end as its text says.
+    Scenarios = 24,
     /// A locked plan does not fit any more.
     NoLongerFits = 21,
     /// A locked plan became slower than is allowed.
@@ -77,6 +80,9 @@ pub enum Error {
     /// A policy's settings, or a policy that is not there.
     #[error("{0}")]
     Settings(String),
+    /// A project, a build or an installed policy.
+    #[error(transparent)]
+    Workshop(WorkshopError),
     /// The engine.
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -109,6 +115,25 @@ pub enum Error {
         /// What is wrong with it.
         source: Box<Error>,
     },
+    /// A component that may not be asked for plans.
+    #[error("policy '{name}' is not admitted: {check}: {detail}")]
+    NotAdmitted {
+        /// What it was called.
+        name: String,
+        /// The check that failed.
+        check: &'static str,
+        /// Why, and the way out.
+        detail: String,
+    },
+    /// Scenarios that did not end as expected; what they did was given before.
+    #[error("{0}")]
+    Scenarios(String),
+    /// A run found no way to go on with the device memory that is left.
+    #[error("{0}; close other programs, or give a smaller --vram")]
+    DeviceMemory(String),
+    /// A run found no way to go on with the host memory that is left.
+    #[error("{0}; close other programs, or give a smaller --ram")]
+    HostMemory(String),
     /// The run was interrupted.
     #[error("interrupted; the checkpoint is in {0}: run the same command with --resume to go on")]
     Interrupted(PathBuf),
@@ -143,11 +168,17 @@ impl Error {
             Self::NeverFits(_) | Self::NothingFits(_) => ErrorClass::NeverFits,
             Self::Model(_) => ErrorClass::Model,
             Self::Profile(_) => ErrorClass::Profile,
-            Self::Policy { .. } | Self::Settings(_) | Self::BadPlan { .. } => ErrorClass::Policy,
+            Self::Policy { .. } | Self::Settings(_) | Self::BadPlan { .. } | Self::NotAdmitted { .. } => {
+                ErrorClass::Policy
+            }
+            Self::Scenarios(_) => ErrorClass::Scenarios,
+            Self::Workshop(error) => error.class(),
             Self::Output { .. } => ErrorClass::Output,
             Self::Media(error) => media_class(error),
             Self::Kept { source, .. } | Self::Job { source, .. } => source.class(),
             Self::Interrupted(_) => ErrorClass::Interrupted,
+            Self::DeviceMemory(_) => ErrorClass::DeviceMemory,
+            Self::HostMemory(_) => ErrorClass::HostMemory,
             Self::Lock(_) => ErrorClass::Lock,
             Self::Gate(verdict, _) => match verdict {
                 Verdict::NoLongerFits => ErrorClass::NoLongerFits,

@@ -7,14 +7,22 @@
 // Opening models, writing checkpoints and results is what this crate is for.
 #![allow(clippy::disallowed_methods)]
 
+pub mod admission;
 mod calibration;
 pub mod capacity;
+pub mod deviation;
 mod error;
+pub mod explain;
+pub mod leaderboard;
 mod model;
 mod planning;
+pub mod presets;
 mod recording;
 mod report;
 mod running;
+pub mod scenarios;
+pub mod stepdown;
+pub mod workshop;
 
 pub use calibration::{
     RUNS_LEAST, StageErrors, StageSample, TraceFile, calibrated, errors, levels, nearest_rank, run_record, samples,
@@ -24,7 +32,8 @@ pub use loadline_core as core;
 pub use loadline_models::catalog;
 pub use loadline_models::schedule::{SamplerOptions, ScheduleKind};
 pub use loadline_models::weights::{TensorEntry, WeightIndex};
-pub use loadline_policy::Policy;
+pub use loadline_policy::settings::Setting as PolicySetting;
+pub use loadline_policy::{Code, Limits as PolicyLimits, Policy};
 pub use loadline_profile as profile;
 pub use loadline_profile::catalog as profiles;
 pub use model::{Limits, Model, Support, weight_file};
@@ -32,7 +41,7 @@ pub use planning::{
     Asked, Bench, Certificate, KnobChoice, Planned, Planner, Shelf, forecast, forecast_timed, perfetto, policies,
 };
 pub use recording::{RecordOptions, RecordProgress, device_name, record};
-pub use report::{forecast_json, gap, refusal_json, run_json};
+pub use report::{forecast_json, gap, refusal_json, rehearsal_json, run_json};
 pub use running::{
     JobSpec, Measured, Outcome, Progress, ResultSink, Session, SessionOptions, StageMeasured, check_writable,
     same_place, use_local_kernels, write_whole,

@@ -11,10 +11,10 @@ mod shelf;
 
 pub use certificate::Certificate;
 pub(crate) use certificate::exact;
-pub(crate) use forecasting::following;
-pub(crate) use forecasting::kept_hash;
+pub(crate) use forecasting::{following, kept_hash, simulate};
 pub use forecasting::{forecast, forecast_timed};
-pub(crate) use planner::Attempt;
+pub(crate) use oracle::{Simulator, outlook};
 pub use planner::{Asked, KnobChoice, Planned, Planner};
-pub(crate) use refusal::{Refused, Smallest, check_request, could_fit, floor, smallest_budget};
+pub(crate) use planner::{Attempt, Draft, Standing};
+pub(crate) use refusal::{Refused, Smallest, check_request, could_fit, floor, least, smallest_budget};
 pub use shelf::{Bench, Shelf};

@@ -3,6 +3,7 @@
 use loadline_core::{Bytes, Machine, Nanos, Reservation, StageForecast};
 use serde_json::{Value, json};
 
+use crate::deviation::Rehearsal;
 use crate::planning::{Certificate, Planned};
 use crate::running::Measured;
 
@@ -96,6 +97,17 @@ pub fn refusal_json(certificate: &Certificate) -> Value {
     json!({ "schema": SCHEMA, "fits": false, "refusal": certificate })
 }
 
+/// What came of letting things go wrong.
+#[must_use]
+pub fn rehearsal_json(rehearsal: &Rehearsal) -> Value {
+    json!({
+        "redecisions": rehearsal.redecisions,
+        "time_ns": rehearsal.time,
+        "device_peak_bytes": rehearsal.device_peak,
+        "stopped": rehearsal.stopped,
+    })
+}
+
 /// A run: its forecast and what was measured.
 #[must_use]
 pub fn run_json(planned: &Planned, machine: &Machine, measured: &Measured) -> Value {
@@ -110,6 +122,7 @@ pub fn run_json(planned: &Planned, machine: &Machine, measured: &Measured) -> Va
         "resumed": measured.resumed,
         "first_pass": measured.first_pass,
         "stages": stages.collect::<Vec<_>>(),
+        "redecisions": measured.redecisions,
     });
     value
 }

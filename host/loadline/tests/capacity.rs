@@ -9,7 +9,7 @@ use loadline::capacity::{
     rows_json, sort,
 };
 use loadline::core::{Bytes, Machine, Nanos, Size};
-use loadline::{Asked, Error, KnobChoice, Model, Planned, Planner, SamplerOptions, policies, profiles};
+use loadline::{Asked, Error, Model, Planned, Planner, policies, profiles};
 
 const MODEL: &str = "wan2.1-t2v-1.3b";
 const POLICIES: [&str; 4] = ["auto-tune", "threshold", "manual-swap", "lazy-load"];
@@ -19,14 +19,7 @@ fn machine(name: &str) -> Machine {
 }
 
 fn asked(model: &Model, vram: Option<Bytes>) -> Asked {
-    Asked {
-        request: model.default_request().unwrap(),
-        knobs: KnobChoice::default(),
-        sampling: SamplerOptions::default(),
-        vram,
-        ram: None,
-        used_by_others: Bytes::ZERO,
-    }
+    Asked { vram, ..Asked::new(model.default_request().unwrap()) }
 }
 
 fn contender(name: &str, given: &[(&str, &str)]) -> Vec<Contender> {
@@ -36,7 +29,7 @@ fn contender(name: &str, given: &[(&str, &str)]) -> Vec<Contender> {
 
 fn plan(model: &Model, machine: &Machine, by: &Contender, asked: &Asked) -> Result<Planned, Error> {
     let (policy, settings) = (&by.policy, &by.settings);
-    Planner { model, machine, policy, settings, loaded: &[], more_to_come: false }.plan(asked)
+    Planner::new(model, machine, policy, settings).plan(asked)
 }
 
 fn watched<T>(search: impl FnOnce(&Watch<'_>) -> T) -> T {

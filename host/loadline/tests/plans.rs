@@ -7,26 +7,19 @@ use std::fmt::Write;
 
 use loadline::core::check::check;
 use loadline::core::{Bytes, Machine, Size};
-use loadline::{Asked, Error, KnobChoice, Model, Planned, Planner, SamplerOptions, policies, profiles};
+use loadline::{Asked, Error, Model, Planned, Planner, policies, profiles};
 
 const POLICIES: [&str; 4] = ["auto-tune", "threshold", "manual-swap", "lazy-load"];
 const CARDS: [&str; 3] = ["rtx-3060-12gb", "rtx-4090", "h100-80gb"];
 
 fn asked(model: &Model, vram: Option<Bytes>) -> Asked {
-    Asked {
-        request: model.default_request().unwrap(),
-        knobs: KnobChoice::default(),
-        sampling: SamplerOptions::default(),
-        vram,
-        ram: None,
-        used_by_others: Bytes::ZERO,
-    }
+    Asked { vram, ..Asked::new(model.default_request().unwrap()) }
 }
 
 fn plan(model: &Model, machine: &Machine, policy: &str, asked: &Asked) -> Result<Planned, Error> {
     let policy = policies::load(policy).unwrap();
     let settings = policies::settings(&policy, &[]).unwrap();
-    Planner { model, machine, policy: &policy, settings: &settings, loaded: &[], more_to_come: false }.plan(asked)
+    Planner::new(model, machine, &policy, &settings).plan(asked)
 }
 
 fn card(name: &str) -> Machine {

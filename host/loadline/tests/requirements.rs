@@ -12,7 +12,7 @@ use loadline::capacity::{
     Align, Ask, Axis, Contender, Grid, Question, Row, Table, Target, Watch, compare, contenders, fit,
 };
 use loadline::core::{Bytes, Machine, Nanos};
-use loadline::{Asked, KnobChoice, Model, SamplerOptions, policies, profiles};
+use loadline::{Asked, Model, policies, profiles};
 
 const HEAD: &str = "\
 # Requirements, computed
@@ -58,14 +58,7 @@ fn machine(name: &str) -> Machine {
 }
 
 fn asked(model: &Model) -> Asked {
-    Asked {
-        request: model.default_request().unwrap(),
-        knobs: KnobChoice::default(),
-        sampling: SamplerOptions::default(),
-        vram: None,
-        ram: None,
-        used_by_others: Bytes::ZERO,
-    }
+    Asked::new(model.default_request().unwrap())
 }
 
 fn contender(name: &str, given: &[(&str, &str)]) -> Contender {

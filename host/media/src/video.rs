@@ -164,8 +164,7 @@ pub fn check_size(width: u32, height: u32) -> Result<(), MediaError> {
 }
 
 /// High definition is BT.709, smaller is BT.601: that is what players assume when they ignore the tags, so both
-/// kinds of
-/// player show the same colours.
+/// kinds of player show the same colours.
 fn colours(width: u32, height: u32) -> (Matrix, VuiConfig) {
     if width >= 1280 || height > 576 {
         (Matrix::BT709, VuiConfig::bt709())

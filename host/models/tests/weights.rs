@@ -1,11 +1,11 @@
 //! Weight headers: what they say when honest, and that no lie is believed.
 #![allow(clippy::unwrap_used, clippy::needless_pass_by_value, reason = "tests read better with builders in the call")]
 
-use std::io::Cursor;
+use std::io::{Cursor, Write};
 use std::path::Path;
 
 use loadline_models::weights::{
-    FileDtype, MetaValue, TensorEntry, WeightError, WeightIndex, read_gguf, read_safetensors,
+    FileDtype, HEADER_BYTES_MAX, MetaValue, TensorEntry, WeightError, WeightIndex, read_gguf, read_safetensors,
 };
 
 mod build;
@@ -248,6 +248,17 @@ fn every_lie_of_a_gguf_header_is_named() {
     check(Gguf::new(3).claim(u64::MAX, 0), 0, "tensor count");
     check(Gguf::new(3).claim(0, u64::MAX), 0, "metadata count");
     assert!(matches!(read_gg(b"GGML\x03\0\0\0"), Err(WeightError::UnknownFormat { .. })));
+}
+
+/// Such a header would be walked for minutes, as a list of a thousand million empty texts was.
+#[test]
+fn a_gguf_header_as_long_as_the_weights_is_refused() {
+    let length = HEADER_BYTES_MAX + 1;
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(&Gguf::new(3).pair("k", 8, &length.to_le_bytes()).bytes(0)).unwrap();
+    file.set_len(2 * length).unwrap();
+    let error = read_gguf(&mut file, Path::new("w.gguf"), 0).unwrap_err().to_string();
+    assert!(error.contains("w.gguf") && error.contains("a header length of"), "{error}");
 }
 
 /// Every tensor that survives a damaged header must still lie inside the file.

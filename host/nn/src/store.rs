@@ -12,7 +12,7 @@ pub(crate) fn failed(error: &dyn std::fmt::Display) -> OpError {
 }
 
 /// The element types of activations.
-pub(crate) trait Activation: loadline_kernels::Element + Default {
+pub(crate) trait Activation: loadline_kernels::Element + bytemuck::Zeroable {
     /// The dense slice of a storage.
     fn slice(storage: &CpuStorage) -> Option<&[Self]>;
     /// The dense slice of a storage, to write.
@@ -90,9 +90,9 @@ pub(crate) fn produce<A: Activation>(
     elements: usize,
     fill: impl FnOnce(&mut [A]) -> Result<(), OpError>,
 ) -> Result<CandleTensor, OpError> {
-    let mut values = Vec::new();
-    values.try_reserve_exact(elements).map_err(|e| failed(&format!("out of memory: {e}")))?;
-    values.resize(elements, A::default());
+    // Fresh pages are zeros already, and the kernel's threads touch them first, each its own.
+    let refused = || failed(&format!("out of memory for {elements} elements"));
+    let mut values = bytemuck::try_zeroed_vec(elements).map_err(|()| refused())?;
     fill(&mut values)?;
     let storage = Storage::Cpu(A::storage(values));
     let shape = Shape::from(elements);

@@ -1,4 +1,5 @@
-//! How long it takes to load the shipped policies, and to ask one about a job of a thousand blocks.
+//! How long it takes to load the shipped policies, and to ask one about a job of a thousand blocks. Then the same of
+//! components whose paths are given.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -40,6 +41,21 @@ fn ask(name: &str, policy: &Policy, job: &Job, oracle: &mut dyn Oracle, budget: 
     println!("{name:12} decide {:4} blocks {time:>9.1?}  {outcome}", job.blocks.len());
 }
 
+/// A component that somebody built: with an interpreter in it, compiling takes seconds.
+fn given(path: &str, small: &Job, large: &Job) {
+    let bytes = std::fs::read(path).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let engine = PolicyEngine::new(Limits::default()).unwrap().with_cache(&folder.path().join("compiled"));
+    println!("{path} {} bytes, compiled in {:.1?}", bytes.len(), best(1, || engine.load(&bytes).unwrap()));
+    let policy = engine.load(&bytes).unwrap();
+    println!("loaded from the cache in {:.1?}: {:?}", best(5, || engine.load(&bytes).unwrap()), policy.code());
+    let name = policy.id().name.as_str();
+    for job in [small, large] {
+        let machine = machine();
+        ask(name, &policy, job, &mut Simulator::new(job, &machine, budget(3 << 30)), budget(3 << 30));
+    }
+}
+
 fn main() {
     println!("engine {:.1?}", best(5, || PolicyEngine::new(Limits::default()).unwrap()));
     let engine = PolicyEngine::new(Limits::default()).unwrap();
@@ -66,4 +82,5 @@ fn main() {
         let machine = machine();
         ask(built.name, &policy, &small, &mut Simulator::new(&small, &machine, budget(3 << 30)), budget(3 << 30));
     }
+    std::env::args().skip(1).for_each(|path| given(&path, &small, &large));
 }

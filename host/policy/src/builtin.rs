@@ -18,7 +18,7 @@ macro_rules! shipped {
     };
 }
 
-static BUILTIN: [Builtin; 4] = shipped!["auto-tune", "threshold", "manual-swap", "lazy-load"];
+static BUILTIN: [Builtin; 6] = shipped!["auto-tune", "threshold", "manual-swap", "lazy-load", "offload", "device-map"];
 
 /// Every policy that ships, the default first.
 #[must_use]

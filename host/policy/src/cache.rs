@@ -36,7 +36,8 @@ pub enum Code {
 
 /// The first bytes of a file: what it is, and the version of its layout.
 const MAGIC: &[u8; 16] = b"loadline code 1\n";
-const DIGEST: usize = 32;
+/// Bytes of a BLAKE3 hash.
+pub(crate) const DIGEST: usize = 32;
 
 /// A folder of compiled components.
 #[derive(Clone, Debug)]
@@ -54,14 +55,14 @@ impl Cache {
     pub(crate) fn load<E>(
         &self,
         engine: &Engine,
-        bytes: &[u8],
+        component_digest: &[u8; DIGEST],
         compile: impl FnOnce() -> Result<Component, E>,
     ) -> Result<(Component, Code), E> {
         let folder = match Folder::open(&self.0) {
             Ok(folder) => folder,
             Err(reason) => return Ok((compile()?, Code::NotKept { reason })),
         };
-        let name = name(engine, bytes);
+        let name = name(engine, component_digest);
         if let Some(component) = folder.read(&name).and_then(|file| loaded(engine, &name, &file)) {
             return Ok((component, Code::Cached));
         }
@@ -91,10 +92,10 @@ fn digest(name: &str, code: &[u8]) -> [u8; DIGEST] {
 }
 
 /// The file of a component: whatever could change its code is in the hash.
-fn name(engine: &Engine, bytes: &[u8]) -> String {
+fn name(engine: &Engine, component: &[u8; DIGEST]) -> String {
     let mut hash = Blake(blake3::Hasher::new());
     engine.precompile_compatibility_hash().hash(&mut hash);
-    hash.0.update(env!("CARGO_PKG_VERSION").as_bytes()).update(blake3::hash(bytes).as_bytes());
+    hash.0.update(env!("CARGO_PKG_VERSION").as_bytes()).update(component);
     hash.0.finalize().to_hex().to_string()
 }
 

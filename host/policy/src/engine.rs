@@ -4,26 +4,27 @@ use std::path::Path;
 use std::sync::Arc;
 
 use loadline_core::{Bytes, ContentHash, PolicyId};
-use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, Linker};
 use wasmtime::{Config, Engine, OptLevel};
 
-use crate::bindings::MemoryPolicyPre;
-use crate::bindings::loadline::policy::types::Description;
-use crate::cache::{Cache, Code};
-use crate::guest::{self, Guest, State};
-use crate::lift::line;
+use crate::admission::admit;
+use crate::cache::{Cache, Code, DIGEST};
+use crate::guest::{Guest, State};
 use crate::policy::Policy;
 use crate::pool::{Gate, pooled};
+use crate::scan::scan;
 use crate::settings::Schema;
+use crate::text::line;
+use crate::versions::{Description, NEWEST, SPOKEN};
 use crate::{Limits, PolicyError};
 
-/// The version of the contract that this host speaks.
-pub const CONTRACT: &str = "0.1.0";
+/// The newest version of the contract that this host speaks: the one to build policies for.
+pub const CONTRACT: &str = NEWEST.number;
 
-const PACKAGE: &str = "loadline:policy/";
-/// What the `host` interface of version 0.1 has.
-const HOST_FUNCTIONS: [&str; 3] = ["log", "probe", "forecast"];
+/// Every version of the contract that this host speaks, oldest first. Of each, all later patch versions are spoken too.
+pub fn contracts() -> impl Iterator<Item = &'static str> {
+    SPOKEN.iter().map(|version| version.number)
+}
 
 /// The part of a guest's native stack that is left for lifting, lowering and what traps need.
 const HOST_STACK: usize = 1 << 20;
@@ -48,13 +49,16 @@ impl PolicyEngine {
     /// An engine whose policies have the given limits.
     ///
     /// # Errors
-    /// [`PolicyError::Host`] if this processor or operating system cannot run compiled WebAssembly.
+    /// [`PolicyError::Host`] if this processor or operating system cannot run compiled WebAssembly,
+    /// [`PolicyError::Limit`] if a limit makes no sense.
     pub fn new(limits: Limits) -> Result<Self, PolicyError> {
+        limits.check()?;
         let host = |error: wasmtime::Error| PolicyError::Host { reason: format!("{error:#}") };
         // Where a process may not reserve that many addresses, each call maps its own.
         let engine = Engine::new(&pooled(config(&limits), &limits)).or_else(|_| Engine::new(&config(&limits)));
         let engine = engine.map_err(host)?;
-        let linker = guest::linker(&engine).map_err(host)?;
+        let mut linker = Linker::new(&engine);
+        SPOKEN.iter().try_for_each(|version| (version.link)(&mut linker)).map_err(host)?;
         Ok(Self { engine, linker, limits, gate: Arc::default(), cache: None })
     }
 
@@ -69,20 +73,22 @@ impl PolicyEngine {
     ///
     /// # Errors
     /// [`TooLarge`](PolicyError::TooLarge), [`Malformed`](PolicyError::Malformed),
-    /// [`WrongVersion`](PolicyError::WrongVersion), [`ForbiddenImport`](PolicyError::ForbiddenImport), and
-    /// the faults of a policy that does not survive to say what it is.
+    /// [`TooOld`](PolicyError::TooOld), [`TooNew`](PolicyError::TooNew),
+    /// [`ForbiddenImport`](PolicyError::ForbiddenImport), and the faults of a policy that does not survive to say what
+    /// it is.
     pub fn load(&self, bytes: &[u8]) -> Result<Policy, PolicyError> {
-        let (component, code) = self.code(bytes)?;
-        self.check_exports(&component)?;
-        self.check_imports(&component)?;
-        let malformed = |error: wasmtime::Error| PolicyError::malformed(format!("{error:#}"));
-        let pre = self.linker.instantiate_pre(&component).and_then(MemoryPolicyPre::new).map_err(malformed)?;
-        let guest = Guest { engine: self.engine.clone(), pre, limits: self.limits, gate: Arc::clone(&self.gate) };
-        let (id, summary, schema) = described(&guest.describe()?, ContentHash::of_bytes(bytes))?;
-        Ok(Policy { guest, id, summary, schema, code })
+        let digest = blake3::hash(bytes);
+        let (component, code) = self.code(bytes, digest.as_bytes())?;
+        let version = admit(&self.engine, &component)?;
+        let pre = self.linker.instantiate_pre(&component).and_then(version.adapt);
+        let adapter = Arc::from(pre.map_err(|error| version.mismatch(&error))?);
+        let limits = self.limits.of(bytes.len());
+        let guest = Guest { engine: self.engine.clone(), adapter, limits, gate: Arc::clone(&self.gate) };
+        let (id, summary, schema) = described(&guest.describe()?, ContentHash::of_digest(digest.as_bytes()))?;
+        Ok(Policy { guest, id, summary, schema, code, contract: version.number })
     }
 
-    fn code(&self, bytes: &[u8]) -> Result<(Component, Code), PolicyError> {
+    fn code(&self, bytes: &[u8], digest: &[u8; DIGEST]) -> Result<(Component, Code), PolicyError> {
         let limit = self.limits.component_bytes;
         if bytes.len() > limit {
             return Err(PolicyError::TooLarge { bytes: Bytes(bytes.len() as u64), limit: Bytes(limit as u64) });
@@ -92,12 +98,14 @@ impl PolicyEngine {
             return Err(PolicyError::malformed("compiled code is never loaded; give the component itself"));
         }
         match &self.cache {
-            Some(cache) => cache.load(&self.engine, bytes, || self.compile(bytes)),
+            Some(cache) => cache.load(&self.engine, digest, || self.compile(bytes)),
             None => Ok((self.compile(bytes)?, Code::Compiled)),
         }
     }
 
+    /// What was compiled before was looked over then: going over an interpreter takes longer than all else at a start.
     fn compile(&self, bytes: &[u8]) -> Result<Component, PolicyError> {
+        scan(bytes, &self.limits)?;
         Component::from_binary(&self.engine, bytes).map_err(|error| {
             PolicyError::malformed(match bytes.get(4..8) {
                 Some([1, 0, 0, 0]) => "it is a core module; encode it as a component".to_owned(),
@@ -105,56 +113,6 @@ impl PolicyEngine {
             })
         })
     }
-
-    fn check_exports(&self, component: &Component) -> Result<(), PolicyError> {
-        let ty = component.component_type();
-        let names: Vec<&str> = ty.exports(&self.engine).map(|(name, _)| name).collect();
-        let interface = |name: &&str| name.strip_prefix(PACKAGE).is_some_and(|rest| rest.starts_with("policy@"));
-        let Some(name) = names.iter().copied().find(interface) else {
-            let listed = if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };
-            return Err(PolicyError::malformed(format!(
-                "it exports no '{PACKAGE}policy@{CONTRACT}' (it exports {})",
-                line(&listed)
-            )));
-        };
-        check_version(name)
-    }
-
-    fn check_imports(&self, component: &Component) -> Result<(), PolicyError> {
-        for (name, item) in component.component_type().imports(&self.engine) {
-            let known =
-                ["host@", "types@"].iter().any(|i| name.strip_prefix(PACKAGE).is_some_and(|r| r.starts_with(i)));
-            if !known {
-                return Err(PolicyError::ForbiddenImport { name: line(name) });
-            }
-            check_version(name)?;
-            self.check_functions(name, &item.ty)?;
-        }
-        Ok(())
-    }
-
-    fn check_functions(&self, interface: &str, item: &ComponentItem) -> Result<(), PolicyError> {
-        let ComponentItem::ComponentInstance(instance) = item else {
-            return Err(PolicyError::ForbiddenImport { name: line(interface) });
-        };
-        for (name, item) in instance.exports(&self.engine) {
-            let harmless = matches!(item.ty, ComponentItem::Type(_));
-            if !harmless && !HOST_FUNCTIONS.contains(&name) {
-                return Err(PolicyError::ForbiddenImport { name: line(&format!("{interface}#{name}")) });
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Patch versions of one minor version are the same contract.
-fn check_version(name: &str) -> Result<(), PolicyError> {
-    let version = name.split_once('@').map_or("", |(_, version)| version);
-    let minor = |v: &str| v.split('.').take(2).map(str::to_owned).collect::<Vec<_>>();
-    if minor(version) == minor(CONTRACT) {
-        return Ok(());
-    }
-    Err(PolicyError::WrongVersion { built_for: line(version), spoken: CONTRACT })
 }
 
 /// One profile for simulated and real runs: equal inputs, equal decisions, equal fuel.
@@ -167,7 +125,9 @@ fn config(limits: &Limits) -> Config {
     config.wasm_simd(false);
     config.wasm_relaxed_simd(false);
     config.wasm_memory64(false);
-    config.wasm_multi_memory(false);
+    // A guest has one memory all the same. But components inside of a component call each other through code that
+    // wasmtime writes, which names the memories of both; without this it panics on that code.
+    config.wasm_multi_memory(true);
     config.wasm_tail_call(false);
     config.concurrency_support(false);
     // A policy runs for a millisecond and is compiled for a hundred: optimising costs half
@@ -188,7 +148,7 @@ fn described(description: &Description, hash: ContentHash) -> Result<(PolicyId, 
         )));
     }
     let schema = Schema::parse(&description.settings)
-        .map_err(|error| PolicyError::malformed(format!("the settings of '{name}': {error}")))?;
+        .map_err(|error| PolicyError::malformed(line(&format!("the settings of '{name}': {error}"))))?;
     let id = PolicyId { name: name.to_owned(), version: line(&description.version), hash };
     Ok((id, line(&description.summary), schema))
 }
@@ -202,7 +162,7 @@ mod tests {
     fn compiled_code_is_never_loaded() {
         let engine = PolicyEngine::new(Limits::default()).unwrap();
         let code = engine.engine.precompile_component(crate::builtin()[0].component).unwrap();
-        let error = PolicyEngine::new(Limits::heavy()).unwrap().load(&code).unwrap_err();
+        let error = PolicyEngine::new(Limits::default()).unwrap().load(&code).unwrap_err();
         let reason = "compiled code is never loaded; give the component itself".to_owned();
         assert_eq!(error, PolicyError::Malformed { reason });
     }

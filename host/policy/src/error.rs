@@ -44,8 +44,8 @@ pub enum PolicyError {
         /// Its last words in the log if it had any, else the kind of trap.
         reason: String,
     },
-    /// The policy gave no sign of life. This depends on the machine's load.
-    #[error("the policy gave no sign of life for {limit:?}")]
+    /// The policy took too much time. This depends on the machine's load.
+    #[error("the policy took longer than {limit:?}")]
     Watchdog {
         /// The limit.
         limit: Duration,
@@ -58,15 +58,26 @@ pub enum PolicyError {
         /// What is wrong with it.
         reason: String,
     },
-    /// The component was built for another version of the contract.
+    /// The component was built for a version of the contract that is spoken no longer.
     #[error(
-        "the policy was built for contract {built_for}, this program speaks {spoken}: rebuild it with an SDK of \
-         version {spoken}, or use a program that speaks {built_for}"
+        "the policy was made for contract {built_for}, and the oldest that this program speaks is {spoken}: rebuild it \
+         with an SDK of version {spoken}"
     )]
-    WrongVersion {
+    TooOld {
         /// The version that the component names.
         built_for: String,
-        /// The version that the host speaks.
+        /// The oldest version that the host speaks.
+        spoken: &'static str,
+    },
+    /// The component was built for a version of the contract that is not spoken yet.
+    #[error(
+        "the policy was made for contract {built_for}, and the newest that this program speaks is {spoken}: update \
+         loadline, or rebuild the policy with an SDK of version {spoken}"
+    )]
+    TooNew {
+        /// The version that the component names.
+        built_for: String,
+        /// The newest version that the host speaks.
         spoken: &'static str,
     },
     /// The component wants something that policies do not get.
@@ -92,6 +103,28 @@ pub enum PolicyError {
         /// The limit.
         limit: Bytes,
     },
+    /// The component is made to be dear to compile.
+    #[error("the component has {got} {what}, at most {limit} are compiled")]
+    TooComplex {
+        /// What was counted, such as `functions`.
+        what: &'static str,
+        /// How many there are.
+        got: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// A limit that was asked for makes no sense: choose another.
+    #[error("the limit '{name}' is {got}, it must be from {least} to {most}")]
+    Limit {
+        /// The limit's name, such as `memory`.
+        name: &'static str,
+        /// What was asked for.
+        got: u64,
+        /// The least.
+        least: u64,
+        /// The most.
+        most: u64,
+    },
     /// The process could not start the policy; nothing is wrong with the policy itself.
     #[error("cannot run policies here: {reason}")]
     Host {
@@ -101,8 +134,7 @@ pub enum PolicyError {
 }
 
 impl PolicyError {
-    /// Whether the policy misbehaved while it decided. After three such faults in a row a caller
-    /// should stop asking it.
+    /// Whether the policy misbehaved while it decided. See [`Quarantine`](crate::Quarantine).
     #[must_use]
     pub const fn is_fault(&self) -> bool {
         matches!(

@@ -11,32 +11,33 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use loadline_core::Bytes;
-use wasmtime::component::Linker;
+use loadline_core::{Bytes, Decision, PolicyId, Situation};
 use wasmtime::{Engine, ResourceLimiter, Store, StoreContextMut, Trap, UpdateDeadline};
 
-use crate::bindings::MemoryPolicyPre;
-use crate::bindings::exports::loadline::policy::policy::Decision;
-use crate::bindings::loadline::policy::types as wit;
-use crate::lift::line;
 use crate::pool::{self, Gate};
+use crate::price::Price;
+use crate::text::line;
+use crate::versions::{Adapter, Asked, Description};
 use crate::watch::watched;
-use crate::{Limits, LogLine, PolicyError};
+use crate::{Limits, LogLine, Oracle, PolicyError};
 
-/// What the guest asks of the caller.
+/// What a guest may ask of its caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Question {
-    Probe(Vec<wit::Entry>),
-    Forecast(Box<wit::Plan>),
+    Probe,
+    Forecast,
 }
 
-pub(crate) enum Answer {
-    Job(Box<Result<wit::Job, String>>),
-    Forecast(Box<Result<wit::ForecastReply, String>>),
+/// Who asks a guest for a decision, and answers it.
+pub(crate) struct Caller<'a> {
+    pub(crate) id: &'a PolicyId,
+    pub(crate) situation: &'a Situation<'a>,
+    pub(crate) oracle: &'a mut dyn Oracle,
 }
 
 /// What came of a call.
 pub(crate) struct Outcome {
-    pub(crate) answer: Result<Decision, wit::Refusal>,
+    pub(crate) decision: Decision,
     pub(crate) fuel: u64,
     pub(crate) log: Vec<LogLine>,
     pub(crate) calls: Calls,
@@ -53,32 +54,39 @@ pub(crate) struct Calls {
 #[derive(Clone)]
 pub(crate) struct Guest {
     pub(crate) engine: Engine,
-    pub(crate) pre: MemoryPolicyPre<State>,
+    pub(crate) adapter: Arc<dyn Adapter>,
     pub(crate) limits: Limits,
     pub(crate) gate: Arc<Gate>,
 }
 
-/// Where the guest lays its question and finds the answer.
+/// Work for the caller: it alone has the situation and the oracle.
+type Work = Box<dyn FnOnce(&mut Caller<'_>) + Send>;
+
+/// Where the guest lays its question for the caller to find.
 #[derive(Clone, Default)]
-struct Desk(Arc<Mutex<(Option<Question>, Option<Answer>)>>);
+struct Desk(Arc<Mutex<Option<Work>>>);
+
+/// A panic of the oracle passes through while something lies here; what does is whole even then.
+fn open<T>(place: &Mutex<T>) -> MutexGuard<'_, T> {
+    place.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 impl Desk {
-    /// A panic of the oracle passes through here; what lies on the desk is whole even then.
-    fn open(&self) -> MutexGuard<'_, (Option<Question>, Option<Answer>)> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Lays down a question; the guest is put aside until there is an answer.
-    async fn ask(self, question: Question) -> Answer {
-        self.open().0 = Some(question);
-        poll_fn(|_| self.open().1.take().map_or(Poll::Pending, Poll::Ready)).await
+    async fn ask<T: Send + 'static>(self, question: impl FnOnce(&mut Caller<'_>) -> T + Send + 'static) -> T {
+        let place = Arc::new(Mutex::new(None));
+        let answer = Arc::clone(&place);
+        *open(&self.0) = Some(Box::new(move |caller| {
+            let answered = question(caller);
+            *open(&answer) = Some(answered);
+        }));
+        poll_fn(|_| open(&place).take().map_or(Poll::Pending, Poll::Ready)).await
     }
 
-    fn answer(&self, answer: &mut impl FnMut(Question) -> Answer) {
-        let question = self.open().0.take();
-        if let Some(question) = question {
-            let answer = answer(question);
-            self.open().1 = Some(answer);
+    fn answer(&self, caller: &mut Caller<'_>) {
+        let work = open(&self.0).take();
+        if let Some(work) = work {
+            work(caller);
         }
     }
 }
@@ -89,45 +97,39 @@ pub(crate) struct State {
     log: Log,
     desk: Option<Desk>,
     made: Calls,
-    call_fuel: u64,
+    unanswered: u32,
+    price: Price,
     limits: Limits,
 }
 
+/// So many questions beyond the limit are answered with the limit; a guest that goes on is broken off.
+const UNANSWERED: u32 = 1000;
+
 impl Guest {
-    pub(crate) fn describe(&self) -> Result<wit::Description, PolicyError> {
+    pub(crate) fn describe(&self) -> Result<Description, PolicyError> {
         let fuel = self.limits.describe_fuel;
         let overdue = Arc::new(AtomicBool::new(false));
-        let _room = self.gate.enter();
-        let mut store = self.store(fuel, None, 0, &overdue)?;
-        let call = async {
-            let guest = self.pre.instantiate_async(&mut store).await?;
-            guest.loadline_policy_policy().call_describe(&mut store).await
-        };
-        let result = self.drive(call, &overdue, || ())?;
-        result.map_err(|error| fault(&error, store.data(), fuel))
+        let _room = self.gate.enter()?;
+        let mut store = self.store(fuel, None, Price::default(), &overdue)?;
+        let result = self.drive(self.adapter.describe(&mut store), &overdue, || ())?;
+        result.map_err(|error| fault(&error, store.data(), fuel))?
     }
 
-    /// Asks for a decision. `answer` is called for each question of the guest.
-    pub(crate) fn decide(
-        &self,
-        situation: &wit::Situation,
-        fuel: u64,
-        call_fuel: u64,
-        mut answer: impl FnMut(Question) -> Answer,
-    ) -> Result<Outcome, PolicyError> {
+    /// Asks for a decision. The caller answers each question of the guest.
+    pub(crate) fn decide(&self, mut caller: Caller<'_>) -> Result<Outcome, PolicyError> {
+        let asked = Asked { id: caller.id, situation: caller.situation, limits: &self.limits };
+        let job = asked.situation.job;
+        let (fuel, price) = (self.limits.fuel(job), Price::of(job, &self.limits));
         let overdue = Arc::new(AtomicBool::new(false));
-        let _room = self.gate.enter();
+        let _room = self.gate.enter()?;
         let desk = Desk::default();
-        let mut store = self.store(fuel, Some(desk.clone()), call_fuel, &overdue)?;
-        let call = async {
-            let guest = self.pre.instantiate_async(&mut store).await?;
-            guest.loadline_policy_policy().call_decide(&mut store, situation).await
-        };
-        let result = self.drive(call, &overdue, || desk.answer(&mut answer))?;
-        let answer = result.map_err(|error| fault(&error, store.data(), fuel))?;
+        let mut store = self.store(fuel, Some(desk.clone()), price, &overdue)?;
+        let call = self.adapter.decide(&mut store, asked);
+        let result = self.drive(call, &overdue, || desk.answer(&mut caller))?;
+        let decision = result.map_err(|error| fault(&error, store.data(), fuel))??;
         let left = store.get_fuel().unwrap_or(0);
         let state = store.into_data();
-        Ok(Outcome { answer, fuel: fuel - left.min(fuel), log: state.log.lines, calls: state.made })
+        Ok(Outcome { decision, fuel: fuel - left.min(fuel), log: state.log.lines, calls: state.made })
     }
 
     /// Runs a call to its end on this thread; whenever the guest waits, `answer` has its turn.
@@ -157,16 +159,17 @@ impl Guest {
         &self,
         fuel: u64,
         desk: Option<Desk>,
-        call_fuel: u64,
+        price: Price,
         overdue: &Arc<AtomicBool>,
     ) -> Result<Store<State>, PolicyError> {
         let limits = self.limits;
         let state = State {
-            memory_left: MemoryLimit { limit: limits.memory_bytes, exceeded: false },
+            memory_left: MemoryLimit { limit: limits.memory_bytes, table: limits.table_entries, exceeded: false },
             log: Log::new(&limits),
             desk,
             made: Calls::default(),
-            call_fuel,
+            unanswered: 0,
+            price,
             limits,
         };
         let mut store = Store::new(&self.engine, state);
@@ -184,62 +187,54 @@ impl Guest {
     }
 }
 
-/// The one import interface.
-pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
-    let mut linker = Linker::new(engine);
-    let mut host = linker.instance("loadline:policy/host@0.1.0")?;
-    host.func_wrap("log", |mut store: StoreContextMut<'_, State>, (level, text): (u8, String)| {
-        store.data_mut().log.push(level, &text);
-        Ok(())
-    })?;
-    host.func_wrap_async("probe", |mut store: StoreContextMut<'_, State>, (knobs,): (Vec<wit::Entry>,)| {
-        Box::new(async move {
-            charge(&mut store)?;
-            Ok((store.data_mut().probe(knobs).await,))
-        })
-    })?;
-    host.func_wrap_async("forecast", |mut store: StoreContextMut<'_, State>, (plan,): (wit::Plan,)| {
-        Box::new(async move {
-            charge(&mut store)?;
-            Ok((store.data_mut().forecast(plan).await,))
-        })
-    })?;
-    Ok(linker)
+/// Asks the caller a question for the guest, if it still may; the inner error is for the guest to read.
+pub(crate) async fn ask<T: Send + 'static>(
+    store: &mut StoreContextMut<'_, State>,
+    kind: Question,
+    fuel: impl FnOnce(&Price) -> u64,
+    question: impl FnOnce(&mut Caller<'_>) -> Result<T, String> + Send + 'static,
+) -> wasmtime::Result<Result<T, String>> {
+    let fuel = fuel(&store.data().price);
+    charge(store, fuel)?;
+    match store.data_mut().desk_for(kind) {
+        Ok(desk) => Ok(desk.ask(question).await),
+        Err(refusal) if store.data_mut().is_patient() => Ok(Err(refusal)),
+        Err(refusal) => Err(wasmtime::Error::msg(format!("{refusal}; it was asked again and again"))),
+    }
 }
 
-/// Simulating costs time of the host, so it costs fuel of the guest.
-fn charge(store: &mut StoreContextMut<'_, State>) -> wasmtime::Result<()> {
-    let left = store.get_fuel()?.checked_sub(store.data().call_fuel);
+/// Writes a line to the report.
+pub(crate) fn log(store: &mut StoreContextMut<'_, State>, level: u8, text: &str) -> wasmtime::Result<()> {
+    charge(store, Price::log(text))?;
+    store.data_mut().log.push(level, text);
+    Ok(())
+}
+
+/// What costs time of the host costs fuel of the guest.
+fn charge(store: &mut StoreContextMut<'_, State>, fuel: u64) -> wasmtime::Result<()> {
+    let left = store.get_fuel()?.checked_sub(fuel);
     store.set_fuel(left.unwrap_or(0))?;
     left.map(|_| ()).ok_or_else(|| Trap::OutOfFuel.into())
 }
 
 impl State {
-    async fn probe(&mut self, knobs: Vec<wit::Entry>) -> Result<wit::Job, String> {
-        if self.made.probes >= self.limits.probe_calls {
-            return Err(format!("probe was called {} times, which is the limit", self.made.probes));
-        }
-        self.made.probes += 1;
-        match self.ask(Question::Probe(knobs)).await {
-            Some(Answer::Job(job)) => *job,
-            _ => Err("there is nothing to probe while a policy describes itself".to_owned()),
-        }
+    /// Whether a question without an answer is only told so: the guest can see from that that there will be none.
+    fn is_patient(&mut self) -> bool {
+        self.unanswered += 1;
+        self.unanswered <= UNANSWERED
     }
 
-    async fn forecast(&mut self, plan: wit::Plan) -> Result<wit::ForecastReply, String> {
-        if self.made.forecasts >= self.limits.forecast_calls {
-            return Err(format!("forecast was called {} times, which is the limit", self.made.forecasts));
+    /// Counts a question.
+    fn desk_for(&mut self, kind: Question) -> Result<Desk, String> {
+        let (name, made, limit) = match kind {
+            Question::Probe => ("probe", &mut self.made.probes, self.limits.probe_calls),
+            Question::Forecast => ("forecast", &mut self.made.forecasts, self.limits.forecast_calls),
+        };
+        if *made >= limit {
+            return Err(format!("{name} was called {made} times, which is the limit"));
         }
-        self.made.forecasts += 1;
-        match self.ask(Question::Forecast(Box::new(plan))).await {
-            Some(Answer::Forecast(reply)) => *reply,
-            _ => Err("there is nothing to forecast while a policy describes itself".to_owned()),
-        }
-    }
-
-    async fn ask(&mut self, question: Question) -> Option<Answer> {
-        let desk = self.desk.clone()?;
-        Some(desk.ask(question).await)
+        *made += 1;
+        self.desk.clone().ok_or_else(|| format!("there is nothing to {name} while a policy describes itself"))
     }
 }
 
@@ -268,6 +263,7 @@ impl Log {
 /// itself, since a failed allocation ends in a plain trap.
 struct MemoryLimit {
     limit: usize,
+    table: usize,
     exceeded: bool,
 }
 
@@ -279,7 +275,7 @@ impl ResourceLimiter for MemoryLimit {
     }
 
     fn table_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
-        Ok(desired <= pool::TABLE)
+        Ok(desired <= self.table)
     }
 
     fn memories(&self) -> usize {

@@ -4,14 +4,22 @@ use std::time::Duration;
 
 use loadline_core::Job;
 
+use crate::{PolicyError, price};
+
 /// The limits of a policy. All but the watchdog are deterministic: a policy that stays within them
 /// on one machine does so on every machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes of a component.
     pub component_bytes: usize,
+    /// A component of more bytes than these carries an interpreter, such as those of Python and JavaScript.
+    pub light_bytes: usize,
+    /// How many times the fuel a component with an interpreter has: it burns that much more for the same work.
+    pub interpreter_fuel: u64,
     /// Bytes of the guest's memory.
     pub memory_bytes: usize,
+    /// Entries of each of the guest's tables, of which it may have four.
+    pub table_entries: usize,
     /// Bytes of the guest's stack. One figure for all policies of an engine.
     pub stack_bytes: usize,
     /// Bytes that the guest may hand over in one call, its answer included.
@@ -33,16 +41,20 @@ pub struct Limits {
     pub log_line_bytes: usize,
     /// Bytes of all lines of the log in one decision.
     pub log_bytes: usize,
-    /// The longest that the guest may run without a word to the host. For real runs only: a wall
-    /// clock makes equal inputs give different outcomes, and fuel alone stops every guest.
+    /// The longest that the guest may run in one decision, the host's answers not counted. For real
+    /// runs only: a wall clock makes equal inputs give different outcomes, and fuel alone stops
+    /// every guest.
     pub watchdog: Option<Duration>,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            component_bytes: 1 << 20,
+            component_bytes: 32 << 20,
+            light_bytes: 1 << 20,
+            interpreter_fuel: 50,
             memory_bytes: 64 << 20,
+            table_entries: 100_000,
             stack_bytes: 256 << 10,
             result_bytes: 1 << 20,
             describe_fuel: 50_000_000,
@@ -59,11 +71,36 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// The limits for components that carry an interpreter, such as those of Python and JavaScript:
-    /// 32 MiB instead of 1 MiB. They compile in 14 to 19 seconds.
+    /// The limits of a component of that many bytes.
     #[must_use]
-    pub fn heavy() -> Self {
-        Self { component_bytes: 32 << 20, ..Self::default() }
+    pub const fn of(self, bytes: usize) -> Self {
+        let times = if bytes > self.light_bytes { self.interpreter_fuel } else { 1 };
+        Self {
+            describe_fuel: self.describe_fuel.saturating_mul(times),
+            decide_fuel: self.decide_fuel.saturating_mul(times),
+            decide_fuel_per_block: self.decide_fuel_per_block.saturating_mul(times),
+            ..self
+        }
+    }
+
+    /// # Errors
+    /// [`PolicyError::Limit`] names the first limit that no guest could live with, or that the machinery underneath has
+    /// no room for.
+    pub(crate) fn check(&self) -> Result<(), PolicyError> {
+        const PAGE: u64 = 64 << 10;
+        let ranges = [
+            ("size", self.component_bytes as u64, 1, 1 << 30),
+            ("memory", self.memory_bytes as u64, PAGE, 4 << 30),
+            ("tables", self.table_entries as u64, 1, 10_000_000),
+            ("stack", self.stack_bytes as u64, 16 << 10, 64 << 20),
+            ("answer", self.result_bytes as u64, 4 << 10, 1 << 30),
+            ("fuel", self.decide_fuel, 1, u64::MAX),
+            ("log", self.log_bytes as u64, 0, 1 << 30),
+        ];
+        match ranges.into_iter().find(|(_, got, least, most)| got < least || got > most) {
+            Some((name, got, least, most)) => Err(PolicyError::Limit { name, got, least, most }),
+            None => Ok(()),
+        }
     }
 
     /// The fuel for a decision about a job.
@@ -74,7 +111,6 @@ impl Limits {
 
     /// The fuel that a forecast of a job burns.
     pub(crate) fn call_fuel(&self, job: &Job) -> u64 {
-        let tasks = job.stages.iter().map(|s| s.pass_count().saturating_mul(s.tasks_per_pass() as u64));
-        self.call_fuel_per_task.saturating_mul(tasks.fold(0, u64::saturating_add))
+        price::call(job, self.call_fuel_per_task)
     }
 }

@@ -4,6 +4,9 @@ use loadline_core::{Forecast, Job, Knobs, Nanos, Plan};
 
 /// Answers the questions of a policy. The answers must follow from the situation alone, or a
 /// decision could not be replayed.
+///
+/// An oracle may ask a policy in its turn, on the thread that it was asked on. The guest that waits for it keeps its
+/// room, so where all room of an engine is taken such a call is an error.
 pub trait Oracle {
     /// The job lowered with other knobs.
     ///

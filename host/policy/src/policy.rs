@@ -2,12 +2,10 @@
 
 use loadline_core::{Decision, PolicyId, Situation};
 
-use crate::bindings::exports::loadline::policy::policy as wit_policy;
-use crate::bindings::loadline::policy::types as wit;
-use crate::guest::{Answer, Guest, Question};
+use crate::guest::{Caller, Guest};
 use crate::oracle::Oracle;
 use crate::settings::Schema;
-use crate::{Code, PolicyError, lift, lower};
+use crate::{Code, PolicyError};
 
 /// A loaded policy. Cloning is cheap: the compiled code is shared.
 #[derive(Clone)]
@@ -17,6 +15,7 @@ pub struct Policy {
     pub(crate) summary: String,
     pub(crate) schema: Schema,
     pub(crate) code: Code,
+    pub(crate) contract: &'static str,
 }
 
 impl std::fmt::Debug for Policy {
@@ -74,6 +73,12 @@ impl Policy {
         &self.code
     }
 
+    /// The version of the contract through which the policy is asked; its own may be a later patch version.
+    #[must_use]
+    pub const fn contract(&self) -> &'static str {
+        self.contract
+    }
+
     /// Asks the policy what to do. Every call starts a fresh instance, so that one call cannot
     /// change another, and the same situation gives the same bytes and the same fuel.
     ///
@@ -81,39 +86,14 @@ impl Policy {
     /// [`Refused`](PolicyError::Refused) where the policy says no, [`MissingRate`](PolicyError::MissingRate) where
     /// the profile is incomplete, and the faults of a policy that misbehaves.
     pub fn decide(&self, situation: &Situation<'_>, oracle: &mut dyn Oracle) -> Result<Decided, PolicyError> {
-        let limits = &self.guest.limits;
-        let told = lower::situation(situation, limits)?;
-        let (fuel, call_fuel) = (limits.fuel(situation.job), limits.call_fuel(situation.job));
-        let outcome = self.guest.decide(&told, fuel, call_fuel, |question| self.answer(question, situation, oracle))?;
-        let decision = match outcome.answer {
-            Ok(wit_policy::Decision::Keep) => Decision::Keep,
-            Ok(wit_policy::Decision::Plan(plan)) => Decision::Plan(Box::new(lift::plan(plan, &self.id, situation)?)),
-            Err(refusal) => return Err(PolicyError::Refused(lift::refusal(&refusal))),
-        };
+        let outcome = self.guest.decide(Caller { id: &self.id, situation, oracle })?;
         let calls = outcome.calls;
-        Ok(Decided { decision, fuel: outcome.fuel, forecasts: calls.forecasts, probes: calls.probes, log: outcome.log })
+        Ok(Decided {
+            decision: outcome.decision,
+            fuel: outcome.fuel,
+            forecasts: calls.forecasts,
+            probes: calls.probes,
+            log: outcome.log,
+        })
     }
-
-    fn answer(&self, question: Question, situation: &Situation<'_>, oracle: &mut dyn Oracle) -> Answer {
-        match question {
-            Question::Probe(knobs) => Answer::Job(Box::new(probe(&knobs, situation, oracle))),
-            Question::Forecast(plan) => Answer::Forecast(Box::new(self.forecast(*plan, situation, oracle))),
-        }
-    }
-
-    fn forecast(
-        &self,
-        plan: wit::Plan,
-        situation: &Situation<'_>,
-        oracle: &mut dyn Oracle,
-    ) -> Result<wit::ForecastReply, String> {
-        let plan = lift::plan(plan, &self.id, situation).map_err(|error| error.to_string())?;
-        oracle.forecast(&plan).map(|outlook| lower::outlook(&outlook))
-    }
-}
-
-fn probe(knobs: &[wit::Entry], situation: &Situation<'_>, oracle: &mut dyn Oracle) -> Result<wit::Job, String> {
-    let knobs = lift::knobs(knobs, situation).map_err(|error| error.to_string())?;
-    let job = oracle.probe(&knobs)?;
-    lower::job(&job, situation.machine).map_err(|error| error.to_string())
 }

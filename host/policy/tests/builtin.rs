@@ -82,6 +82,11 @@ fn plans_are_valid_from_the_smallest_budget_on() {
     always_valid("lazy-load", &[], 200);
     always_valid("lazy-load", &[("granularity", "block"), ("prefetch", "3")], 200);
     always_valid("manual-swap", &[("blocks_to_swap", "10000"), ("prefetch", "0")], 200);
+    always_valid("manual-swap", &[("blocks_to_swap", "-1"), ("offload_txt_emb", "true"), ("prefetch", "0")], 200);
+    always_valid("offload", &[], 200);
+    always_valid("offload", &[("strategy", "sequential"), ("prefetch", "5")], 200);
+    always_valid("device-map", &[], 200);
+    always_valid("device-map", &[("map", "sequential"), ("prefetch", "4")], 200);
 }
 
 fn swapped(plan: &Plan, stage: usize) -> usize {
@@ -111,6 +116,51 @@ fn manual_swap_does_what_it_is_told() {
     assert!(kept.stages[2].slots.iter().all(|s| s.keep) && !kept.stages[0].slots.iter().any(|s| s.keep));
 }
 
+/// What fits is planned within every budget; what does not is refused, never answered with a plan that is too large.
+#[test]
+fn placements_hold_every_budget() {
+    let cases: [(&str, &[(&str, &str)]); 5] = [
+        ("offload", &[("strategy", "none")]),
+        ("offload", &[("strategy", "model"), ("percent", "80")]),
+        ("device-map", &[("map", "custom")]),
+        ("device-map", &[("map", "custom"), ("transformer", "host"), ("text_encoder", "disk")]),
+        ("manual-swap", &[("blocks_to_swap", "8"), ("bandwidth_target", "0.5"), ("residency", "leading")]),
+    ];
+    for (name, given) in cases {
+        let (policy, mut planned, mut refused) = (load(name), 0, 0);
+        for seed in 0..100 {
+            let mut random = Random::new(seed);
+            let job = job(&random_job(&mut random), Knobs::default());
+            let budget = random_budget(&mut random, &job);
+            match decide(&policy, &job, budget, given) {
+                Ok(decided) => {
+                    assert_eq!(check(&plan(decided), &job, &machine(), &budget), [], "{name} {given:?} seed {seed}");
+                    planned += 1;
+                }
+                Err(PolicyError::Refused(_)) => refused += 1,
+                Err(other) => panic!("{name} {given:?} seed {seed}: {other}"),
+            }
+        }
+        assert!(planned > 5 && refused > 5, "{name} {given:?}: {planned} planned, {refused} refused");
+    }
+}
+
+#[test]
+fn blocks_of_a_control_branch_are_told_apart() {
+    let mut job = job(&shapes(), Knobs::default());
+    let alike: Vec<usize> =
+        (0..job.blocks.len()).filter(|i| job.blocks[*i].name.starts_with("transformer.blocks.")).collect();
+    for (n, block) in alike.iter().rev().take(8).enumerate() {
+        job.blocks[*block].name = format!("transformer.vace_blocks.{n}");
+    }
+    let (policy, budget) = (load("manual-swap"), budget(6 << 30));
+    let told = |branch: &str| {
+        let given = [("blocks_to_swap", "10"), ("vace_blocks_to_swap", branch)];
+        swapped(&plan(decide(&policy, &job, budget, &given).unwrap()), 1)
+    };
+    assert_eq!(["-1", "0", "5", "99"].map(told), [10, 10, 15, 18]);
+}
+
 /// What a refusal says to change, as settings.
 fn advice(message: &str) -> Vec<(String, String)> {
     let (_, change) = message.rsplit_once("set ").unwrap();
@@ -120,7 +170,13 @@ fn advice(message: &str) -> Vec<(String, String)> {
 
 #[test]
 fn what_a_refusal_advises_works() {
-    for (name, start) in [("manual-swap", ("blocks_to_swap", "1")), ("threshold", ("percent", "30"))] {
+    let starts = [
+        ("manual-swap", ("blocks_to_swap", "1")),
+        ("manual-swap", ("bandwidth_target", "0.1")),
+        ("threshold", ("percent", "30")),
+        ("offload", ("strategy", "none")),
+    ];
+    for (name, start) in starts {
         let policy = load(name);
         let mut refused = 0;
         for seed in 0..60 {

@@ -189,3 +189,19 @@ fn old_files_make_way() {
     assert_eq!(fs::read_dir(&folder).unwrap().count(), 64 + 1);
     assert_eq!(code(&folder), Code::Cached);
 }
+
+/// Processes of two containers may have the same number: the files that the other one is writing stay as they are.
+#[test]
+fn a_name_that_is_taken_is_left_to_its_owner() {
+    let (_dir, folder) = place();
+    assert_eq!(code(&folder), Code::Kept);
+    let file = only_file(&folder);
+    fs::remove_file(&file).unwrap();
+    let key = file.file_name().unwrap().to_str().unwrap();
+    let others: Vec<PathBuf> =
+        (0..40).map(|turn| folder.join(format!(".{}-{turn}-{key}", std::process::id()))).collect();
+    others.iter().for_each(|path| fs::write(path, "half").unwrap());
+    assert_eq!(code(&folder), Code::Kept);
+    assert_eq!(code(&folder), Code::Cached);
+    assert!(others.iter().all(|path| fs::read(path).is_ok_and(|half| half == b"half")));
+}

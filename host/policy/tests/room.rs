@@ -64,6 +64,33 @@ fn calls_without_room_wait_for_those_before() {
     });
 }
 
+/// Asks the policy that asks it, and remembers why that ended.
+struct Mirror<'a>(&'a Policy, Option<PolicyError>);
+
+impl Oracle for Mirror<'_> {
+    fn probe(&mut self, _: &Knobs) -> Result<Job, String> {
+        Err(String::new())
+    }
+
+    fn forecast(&mut self, _: &Plan) -> Result<Outlook, String> {
+        if let Err(error) = decide(self.0, self) {
+            self.1 = Some(error);
+        }
+        Err("nothing is known".to_owned())
+    }
+}
+
+#[test]
+fn calls_inside_of_calls_end_where_there_is_no_room() {
+    let policy = policy(&format!("(call $forecast {} (i32.const 4096))", "(i32.const 0) ".repeat(16)));
+    let mut mirror = Mirror(&policy, None);
+    for _ in 0..2 {
+        assert_eq!(decide(&policy, &mut mirror), Ok(Decision::Keep));
+        let reason = "all 16 calls are under way, and an oracle made this one inside of another".to_owned();
+        assert_eq!(mirror.1.take(), Some(PolicyError::Host { reason }));
+    }
+}
+
 /// An oracle that panics is a bug of the caller's and comes out as one; the engine goes on.
 #[test]
 fn a_panic_of_the_oracle_reaches_the_caller() {

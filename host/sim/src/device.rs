@@ -1,7 +1,7 @@
 //! The simulated device.
 
 use loadline_core::{Bytes, Nanos};
-use loadline_engine::{Ahead, Buffer, Device, DeviceError, Leap, LoadOrder, Span, TaskOrder, Totals};
+use loadline_engine::{Ahead, Buffer, Device, DeviceError, Hinder, Leap, LoadOrder, Span, TaskOrder, Totals};
 
 use crate::loads::Loads;
 use crate::steady::{Mark, Marks, Repetition, SendLane};
@@ -145,5 +145,11 @@ impl Device for SimDevice<'_> {
         marks.remember(now);
         self.marks = Some(marks);
         leap
+    }
+}
+
+impl Hinder for SimDevice<'_> {
+    fn slow_disk(&mut self, times: u32) {
+        self.loads.slow_disk(times);
     }
 }

@@ -27,6 +27,8 @@ pub(crate) struct Loads<'a> {
     ended: Vec<(LoadOrder, Span)>,
     first: u64,
     sums: Sums,
+    /// How many times as long as the machine's profile says a read takes.
+    slower: u64,
 }
 
 /// The load that has the lane.
@@ -90,7 +92,13 @@ impl<'a> Loads<'a> {
             ended: Vec::new(),
             first: 0,
             sums: Sums::default(),
+            slower: 1,
         }
+    }
+
+    /// Reads that start from now on take so many times as long.
+    pub(crate) fn slow_disk(&mut self, times: u32) {
+        self.slower = u64::from(times.max(1));
     }
 
     pub(crate) const fn sums(&self) -> Sums {
@@ -239,7 +247,7 @@ impl<'a> Loads<'a> {
     }
 
     fn charge_read(&mut self, order: LoadOrder) -> Nanos {
-        let length = self.times.read(order.block);
+        let length = self.times.read(order.block) * self.slower;
         self.sums.disk += length;
         self.sums.bytes += self.times.file(order.block);
         length

@@ -4,9 +4,10 @@
 mod common;
 
 use common::{job, machine, rolling};
-use loadline_core::{Bytes, Estimate, Tier};
+use loadline_core::{Bytes, Estimate, Load, Tier};
 use loadline_engine::{
-    Audited, Budgeted, Device, DeviceError, Engine, EngineError, Fault, Faulty, Metered, Silent, Start, contract,
+    Audited, Budgeted, Device, DeviceError, Engine, EngineError, Fault, Faulty, Injection, Metered, Moment, Silent,
+    Start, contract,
 };
 use loadline_sim::{SimDevice, Times};
 
@@ -36,7 +37,7 @@ fn decorators_keep_the_contract() {
     check(Metered::new);
     check(Audited::new);
     check(|sim| Budgeted::new(sim, Bytes(250), 1));
-    check(|sim| Faulty::new(sim, Fault::Task(99)));
+    check(|sim| Faulty::new(sim, vec![Injection { when: Moment::Task(99), fault: Fault::TaskError }]));
     check(|sim| Audited::new(Metered::new(Budgeted::new(sim, Bytes(512), 64))));
 }
 
@@ -68,11 +69,12 @@ fn what_is_counted_is_what_was_asked_for() {
 /// A fault strikes at the call that was asked for, is named, and leaves nothing behind.
 #[test]
 fn faults_strike_as_asked() {
-    let check = |fault: Fault, expected: &str, tasks: u64| {
+    let check = |when: Moment, fault: Fault, expected: &str, tasks: u64| {
         let (job, machine) = (job(&[(100, 10), (90, 10), (80, 10)], 4), machine(4, false));
         let plan = rolling(&job, &[false, true, false], 1, Tier::Host);
         let times = Times::new(&job, &machine, Estimate::Median).unwrap();
-        let device = Metered::new(Faulty::new(Metered::new(SimDevice::new(&times, 3, false, true)), fault));
+        let script = vec![Injection { when, fault }];
+        let device = Metered::new(Faulty::new(Metered::new(SimDevice::new(&times, 3, false, true)), script));
         let mut engine = Engine::new(device, false);
         let error = engine.realise(&job, &plan, Start::default(), &mut Silent).unwrap_err();
         assert!(matches!(&error, EngineError::Device { stage, .. } if stage == "denoise"), "{fault:?}");
@@ -82,16 +84,52 @@ fn faults_strike_as_asked() {
         // It strikes once: the same engine then runs the same plan.
         assert!(engine.realise(&job, &plan, Start::default(), &mut Silent).is_ok(), "{fault:?} strikes twice");
     };
-    check(Fault::Allocation(1), "out of device memory: 100 B", 0);
-    check(Fault::Load(0), "block 0: a read failed on purpose", 0);
-    check(Fault::Load(2), "block 2: a read failed on purpose", 1);
-    check(Fault::Task(7), "a task failed on purpose", 7);
+    check(Moment::Allocation(1), Fault::OutOfMemory, "out of device memory: 100 B", 0);
+    check(Moment::Load(0), Fault::ReadError, "block 0: a read failed on purpose", 0);
+    check(Moment::Load(2), Fault::ReadError, "block 2: a read failed on purpose", 1);
+    check(Moment::Task(7), Fault::TaskError, "a task failed on purpose", 7);
+    check(Moment::Pass { stage: 0, pass: 2 }, Fault::OutOfMemory, "out of device memory", 6);
 }
 
 #[test]
 fn a_fault_is_of_the_kind_that_the_caller_acts_on() {
     let times = Times::new(&job(&[(100, 10)], 1), &machine(4, false), Estimate::Median).unwrap();
-    let mut device = Faulty::new(SimDevice::new(&times, 1, false, true), Fault::Allocation(0));
+    let script = vec![Injection { when: Moment::Allocation(0), fault: Fault::OutOfMemory }];
+    let mut device = Faulty::new(SimDevice::new(&times, 1, false, true), script);
     let error = device.allocate(Bytes(100)).unwrap_err();
     assert!(matches!(error, DeviceError::OutOfDeviceMemory { requested: Bytes(100) }), "{error}");
+}
+
+/// Others who take memory are seen by who asks, and what they took is not to be had.
+#[test]
+fn memory_that_others_took_is_gone() {
+    let (job, machine) = (job(&[(100, 10), (90, 10)], 4), machine(4, false));
+    let plan = rolling(&job, &[false; 2], 1, Tier::Host);
+    let times = Times::new(&job, &machine, Estimate::Median).unwrap();
+    let script = vec![Injection { when: Moment::Pass { stage: 0, pass: 1 }, fault: Fault::OthersTake(Bytes(950)) }];
+    let device = Faulty::new(SimDevice::new(&times, 2, false, true), script).with_memory(Bytes(1000));
+    let mut engine = Engine::new(device, false);
+    assert_eq!(engine.device.surroundings().device.unwrap().available(), Bytes(1000));
+    engine.realise(&job, &plan, Start::default(), &mut Silent).unwrap();
+    let room = engine.device.surroundings().device.unwrap();
+    assert_eq!((room.held, room.free), (Bytes::ZERO, Bytes(50)));
+    let error = engine.realise(&job, &plan, Start::default(), &mut Silent).unwrap_err();
+    assert!(error.to_string().contains("out of device memory: 100 B"), "{error}");
+}
+
+/// A slower disk makes reads longer from where it was slowed, and nothing else.
+#[test]
+fn a_slower_disk_costs_what_it_reads() {
+    let (job, machine) = (job(&[(100, 10)], 6), machine(4, false));
+    let mut plan = rolling(&job, &[false], 1, Tier::Disk);
+    plan.stages[0].cycle = plan.stages[0].prologue.iter().map(|l| Load { after: 0, ..*l }).collect();
+    let times = Times::new(&job, &machine, Estimate::Median).unwrap();
+    let time = |script: Vec<Injection>| {
+        let mut engine = Engine::new(Faulty::new(SimDevice::new(&times, 1, false, true), script), false);
+        engine.realise(&job, &plan, Start::default(), &mut Silent).unwrap().0.stages[0].length()
+    };
+    let slower = |pass| vec![Injection { when: Moment::Pass { stage: 0, pass }, fault: Fault::DiskSlower(3) }];
+    let (usual, early, late) = (time(Vec::new()), time(slower(0)), time(slower(5)));
+    assert!(usual < early, "{usual} {early}");
+    assert_eq!(late, usual, "after the last load nothing is read");
 }

@@ -139,8 +139,7 @@ fn an_audited_run_goes_over_nothing() {
     let mut heard = [Heard::default(), Heard::default()];
     let mut audited = Engine::new(Audited::new(SimDevice::new(&times, 3, false, false)), false);
     audited.realise(&job, &plan, Start::default(), &mut heard[0]).unwrap();
-    let never = loadline_engine::Fault::Task(u64::MAX);
-    let mut faulty = Engine::new(Faulty::new(SimDevice::new(&times, 3, false, false), never), false);
+    let mut faulty = Engine::new(Faulty::new(SimDevice::new(&times, 3, false, false), Vec::new()), false);
     faulty.realise(&job, &plan, Start::default(), &mut heard[1]).unwrap();
     assert_eq!(heard.map(|h| h.0), [150, 150]);
 }

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::tidy::lists::TEST_COMMAND;
-use crate::{Outcome, Stop, guests, shell, tidy};
+use crate::{Outcome, Stop, contract, guests, shell, tidy};
 
 type Step = fn(&Path, &mut Tally) -> Outcome;
 
@@ -16,13 +16,14 @@ const STEPS: &[(&str, Step)] = &[
     ("fmt", |root, _| fmt(root)),
     ("tidy", |root, _| tidy::run(root)),
     ("deny", |root, _| cargo(root, "deny --locked check --hide-inclusion-graph bans licenses sources")),
+    ("contract", |root, _| contract::check(root)),
     ("guests", |root, _| guests::check(root)),
     ("clippy", |root, _| cargo(root, "clippy --release --locked --workspace --all-targets -- -D warnings")),
     ("test", test),
 ];
 
 /// The workspaces whose sources are formatted. The guests' are apart, since they build for another target.
-const WORKSPACES: [&str; 3] = ["Cargo.toml", "policies/Cargo.toml", "plugins/Cargo.toml"];
+const WORKSPACES: [&str; 4] = ["Cargo.toml", "policies/Cargo.toml", "plugins/Cargo.toml", "tests/fuzz/Cargo.toml"];
 
 /// Runs the steps of these names, or all of them where none is named, and prints a summary.
 ///

@@ -6,6 +6,8 @@
 #![allow(clippy::disallowed_methods, reason = "its job is I/O: it reads settings, times steps and runs other programs")]
 
 pub mod ci;
+pub mod contract;
+pub mod fuzz;
 pub mod guests;
 pub mod rust;
 mod shell;

@@ -5,7 +5,7 @@
 //! tell a good order from a bad one.
 
 use crate::{
-    Blocks, Budget, Entry, ForecastReply, Host, Job, Level, Loaded, Machine, NO_BLOCK, Plan, Situation, Stage,
+    Blocks, Budget, Column, Entry, ForecastReply, Host, Job, Level, Loaded, Machine, NO_BLOCK, Plan, Situation, Stage,
     StagePlan, Value, copy_times,
 };
 
@@ -18,6 +18,8 @@ pub struct Shape {
     pub slabs: Vec<u64>,
     /// Which of them are one of their kind.
     pub odd: Vec<usize>,
+    /// Which of them belong to a control branch.
+    pub control: Vec<usize>,
     /// Nanoseconds of computing at each block.
     pub compute_ns: u64,
     /// The number of passes.
@@ -30,7 +32,15 @@ impl Shape {
     /// Alike blocks.
     #[must_use]
     pub fn alike(name: &'static str, blocks: usize, slab: u64, compute_ns: u64, passes: u64) -> Self {
-        Self { name, slabs: vec![slab; blocks], odd: Vec::new(), compute_ns, passes, activations: 0 }
+        Self {
+            name,
+            slabs: vec![slab; blocks],
+            odd: Vec::new(),
+            control: Vec::new(),
+            compute_ns,
+            passes,
+            activations: 0,
+        }
     }
 }
 
@@ -73,7 +83,7 @@ fn job(shapes: &[Shape]) -> Job {
         copy_pageable_ns: slab.iter().map(|b| b * 4).collect(),
         read_ns: slab.iter().map(|b| b * 16).collect(),
         slab,
-        extra: Vec::new(),
+        extra: control(shapes),
     };
     let mut first = 0;
     let stages = shapes.iter().zip(0..).map(|(shape, component)| stage(shape, component, &mut first)).collect();
@@ -86,6 +96,13 @@ fn job(shapes: &[Shape]) -> Job {
         stages,
         frames_host: 0,
     }
+}
+
+/// As the host does it: no column where there is no control branch.
+fn control(shapes: &[Shape]) -> Vec<Column> {
+    let of = |s: &Shape| (0..s.slabs.len()).map(|i| u64::from(s.control.contains(&i))).collect::<Vec<u64>>();
+    let values: Vec<u64> = shapes.iter().flat_map(of).collect();
+    if values.contains(&1) { vec![Column { name: "control".into(), values }] } else { Vec::new() }
 }
 
 fn stage(shape: &Shape, component: u32, first: &mut u32) -> Stage {

@@ -5,6 +5,9 @@ use crate::{Job, Machine, NO_BLOCK, Situation, Stage, Value, value};
 /// Bit 1 of a block's flags: one of a row of alike blocks.
 const REPEATED: u32 = 2;
 
+/// The column of blocks that is 1 for a block of a control branch. It is absent where there is none.
+const CONTROL: &str = "control";
+
 /// One stage of a job, with what its blocks weigh.
 #[derive(Clone, Copy, Debug)]
 pub struct StageView<'a> {
@@ -65,6 +68,13 @@ impl<'a> StageView<'a> {
     #[must_use]
     pub fn repeated(&self, block: u32) -> bool {
         self.job.blocks.flags[block as usize] & REPEATED != 0
+    }
+
+    /// Whether a block belongs to a control branch, such as VACE's.
+    #[must_use]
+    pub fn is_control(&self, block: u32) -> bool {
+        let column = self.job.blocks.extra.iter().find(|column| column.name == CONTROL);
+        column.and_then(|column| column.values.get(block as usize)).is_some_and(|value| *value != 0)
     }
 
     /// Bytes that the stage's activations take from the budget.

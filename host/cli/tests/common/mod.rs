@@ -9,8 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use loadline::core::{Bytes, Size};
 use loadline::{
-    Asked, Error, JobSpec, KnobChoice, Model, Progress, ResultSink, SamplerOptions, Session, SessionOptions, policies,
-    profiles,
+    Asked, Error, JobSpec, KnobChoice, Model, Progress, ResultSink, Session, SessionOptions, policies, profiles,
 };
 
 pub fn fixture() -> PathBuf {
@@ -87,12 +86,9 @@ pub fn job(output: &Path, dump: bool, frames: u32, tile: Option<Size>) -> JobSpe
         prompt: "cat".into(),
         negative_prompt: String::new(),
         asked: Asked {
-            request,
             knobs: KnobChoice { tile, tile_overlap: overlap, ..KnobChoice::default() },
-            sampling: SamplerOptions::default(),
-            vram: None,
             ram: Some(Bytes::gib(4)),
-            used_by_others: Bytes::ZERO,
+            ..Asked::new(request)
         },
         seed: 0,
         latents: None,
@@ -110,7 +106,7 @@ pub fn run_until(job: &JobSpec, at: &mut dyn FnMut(usize) -> bool) -> Result<(),
     let settings = policies::settings(&policy, &[]).unwrap();
     let mut machine = profiles::find("cpu").unwrap().to_machine().unwrap();
     loadline::use_local_kernels(&mut machine);
-    let mut session = Session::new(SessionOptions { model, policy, settings, machine, record: false }).unwrap();
+    let mut session = Session::new(SessionOptions::new(model, policy, settings, machine)).unwrap();
     let stop = AtomicBool::new(false);
     let mut passes = 0;
     let mut watch = |event: Progress<'_>| {

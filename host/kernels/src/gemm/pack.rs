@@ -1,110 +1,112 @@
-//! Packed panels, always f32.
+//! Packed operands, always 32-bit words: an f32, or two bf16 of which the
+//! first is in the lower half.
 //!
-//! A row panel holds a register tile's rows as `[depth / 8][ROWS][8]`: runs of
-//! eight values of a row stay together, so packing copies and the register tile
-//! still finds every value at a constant offset. A column panel holds a register
-//! tile's columns as `[depth][COLS]`, whole vectors. Both are padded with zeros,
-//! which add nothing to a sum.
+//! Rows are packed one after the other. Columns are packed as `[depth][COLS]`,
+//! a register tile's columns at a time, and as `[depth][LANES]` for a last panel
+//! of which no more than one vector is needed. Columns beyond the last are zeros.
 
-use crate::element::Widen;
+use half::bf16;
+
+use crate::element::Word;
+use crate::gemm::{DEPTH, RUN};
 use crate::simd::{CHUNK, Simd, per_set};
 
-/// Writes one row of the row panels.
-pub(crate) struct RowWriter<'a> {
-    panels: &'a mut [f32],
-    start: usize,
-    step: usize,
-}
-
-impl<'a> RowWriter<'a> {
-    /// The writer of row `row` in panels of this depth (a multiple of 8).
-    #[inline(always)]
-    pub(crate) fn new<S: Simd>(panels: &'a mut [f32], row: usize, depth: usize) -> Self {
-        let start = row / S::ROWS * S::ROWS * depth + row % S::ROWS * CHUNK;
-        Self { panels, start, step: S::ROWS * CHUNK }
-    }
-
-    #[inline(always)]
-    fn at(&self, depth: usize) -> usize {
-        self.start + depth / CHUNK * self.step + depth % CHUNK
-    }
-
-    /// Copies a run of values to `depth` and what follows.
-    #[inline(always)]
-    pub(crate) fn copy<W: Widen>(&mut self, depth: usize, run: &[W]) {
-        if !depth.is_multiple_of(CHUNK) {
-            return self.copy_unaligned(depth, run);
-        }
-        let (chunks, rest) = run.as_chunks::<CHUNK>();
-        let mut at = self.at(depth);
-        for chunk in chunks {
-            let out = &mut self.panels[at..at + CHUNK];
-            for i in 0..CHUNK {
-                out[i] = chunk[i].widen();
-            }
-            at += self.step;
-        }
-        for (i, value) in rest.iter().enumerate() {
-            self.panels[at + i] = value.widen();
-        }
-    }
-
-    #[inline(always)]
-    fn copy_unaligned<W: Widen>(&mut self, depth: usize, run: &[W]) {
-        for (i, value) in run.iter().enumerate() {
-            let at = self.at(depth + i);
-            self.panels[at] = value.widen();
-        }
-    }
-
-    /// Writes zeros to `depth` and what follows.
-    #[inline(always)]
-    pub(crate) fn zero(&mut self, depth: usize, len: usize) {
-        for i in depth..depth + len {
-            let at = self.at(i);
-            self.panels[at] = 0.0;
-        }
-    }
-}
-
 per_set! {
-    /// Packs `rows` rows of `run` values that start `stride` apart. `panels`
-    /// holds whole panels; rows and depth beyond the values become zeros.
-    pub(crate) fn pack_rows<W: Widen>(
-        values: &[W], stride: usize, rows: usize, run: usize, panels: &mut [f32],
+    /// Packs `rows` rows of `run` values that start `stride` apart.
+    pub(crate) fn pack_rows<W: Word>(
+        values: &[W], stride: usize, rows: usize, run: usize, out: &mut [f32],
     ) = pack_rows_for
 }
 
 #[inline(always)]
-fn pack_rows_for<S: Simd, W: Widen>(values: &[W], stride: usize, rows: usize, run: usize, panels: &mut [f32]) {
-    let depth = run.next_multiple_of(CHUNK);
-    for row in 0..rows {
-        let mut writer = RowWriter::new::<S>(panels, row, depth);
-        writer.copy(0, &values[row * stride..row * stride + run]);
-        writer.zero(run, depth - run);
+fn pack_rows_for<S: Simd, W: Word>(values: &[W], stride: usize, rows: usize, run: usize, out: &mut [f32]) {
+    for (row, out) in out.chunks_exact_mut(run).enumerate().take(rows) {
+        copy(&values[row * stride..row * stride + run], out);
     }
-    zero_rows::<S>(panels, rows, depth);
 }
 
-/// Zeros the rows of the last panel after the first `rows`.
+per_set! {
+    /// Packs rows as [`pack_rows`] does, in panels of a register tile's rows as
+    /// `[depth / RUN][ROWS][RUN]`, so that the tile reads a panel from front to
+    /// back. Depth beyond the run becomes zeros; rows beyond the last stay as they are.
+    pub(crate) fn pack_row_panels<W: Word>(
+        values: &[W], stride: usize, rows: usize, run: usize, out: &mut [f32],
+    ) = pack_row_panels_for
+}
+
 #[inline(always)]
-pub(crate) fn zero_rows<S: Simd>(panels: &mut [f32], rows: usize, depth: usize) {
-    for row in rows..rows.next_multiple_of(S::ROWS) {
-        RowWriter::new::<S>(panels, row, depth).zero(0, depth);
+fn pack_row_panels_for<S: Simd, W: Word>(values: &[W], stride: usize, rows: usize, run: usize, out: &mut [f32]) {
+    let depth = run.next_multiple_of(RUN);
+    for (p, panel) in out.chunks_exact_mut(S::ROWS * depth).enumerate() {
+        for r in 0..S::ROWS.min(rows - p * S::ROWS) {
+            let start = (p * S::ROWS + r) * stride;
+            let (runs, rest) = values[start..start + run].as_chunks::<RUN>();
+            let mut out = panel[r * RUN..].chunks_mut(S::ROWS * RUN);
+            for (i, (run, out)) in runs.iter().zip(&mut out).enumerate() {
+                ask_for(values, start + S::ROWS * stride + i * RUN);
+                copy(run, &mut out[..RUN]);
+            }
+            if let Some(out) = out.next() {
+                out[..RUN].fill(0.0);
+                copy(rest, &mut out[..rest.len()]);
+            }
+        }
     }
+}
+
+/// Words of depth that are packed for all columns of a panel before the next
+/// ones, so that what is written stays in the first cache.
+const PART: usize = 128;
+
+/// Asks for the cache line of a value that will be read soon; past the end it
+/// asks for nothing of use. Packing walks many short runs, which the processor
+/// does not foresee by itself.
+#[inline(always)]
+fn ask_for<W>(values: &[W], at: usize) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: the instruction is part of every x86-64, and it reads nothing.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T1>(values.as_ptr().wrapping_add(at).cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (values, at);
+}
+
+/// Copies values in chunks: runs are often too short for anything else.
+#[inline(always)]
+pub(crate) fn copy<W: Word>(values: &[W], out: &mut [f32]) {
+    let (chunks, rest) = values.as_chunks::<CHUNK>();
+    let (out_chunks, out_rest) = out.as_chunks_mut::<CHUNK>();
+    for (chunk, out) in chunks.iter().zip(out_chunks) {
+        for i in 0..CHUNK {
+            out[i] = chunk[i].word();
+        }
+    }
+    for (value, out) in rest.iter().zip(out_rest) {
+        *out = value.word();
+    }
+}
+
+/// The column panels with the width of each.
+#[inline(always)]
+fn columns<S: Simd>(panels: &mut [f32], depth: usize) -> impl Iterator<Item = (usize, usize, &mut [f32])> {
+    let panels = panels.chunks_mut(S::COLS * depth).enumerate();
+    panels.map(move |(i, panel)| (i * S::COLS, panel.len() / depth, panel))
 }
 
 per_set! {
     /// Packs `cols` columns, each a contiguous run of `run` values that start
     /// `stride` apart. With `taps` above 1 a run is `[run / taps, taps]` and is
-    /// packed as `[taps, run / taps]`.
-    pub(crate) fn pack_cols<W: Widen>(
+    /// packed as `[taps, run / taps]`. Where the panels are deeper than the
+    /// run, zeros follow.
+    pub(crate) fn pack_cols<W: Word>(
         values: &[W], stride: usize, cols: usize, run: usize, taps: usize, panels: &mut [f32],
     ) = pack_cols_for
 }
 
 #[inline(always)]
-fn pack_cols_for<S: Simd, W: Widen>(
+fn pack_cols_for<S: Simd, W: Word>(
     values: &[W],
     stride: usize,
     cols: usize,
@@ -112,19 +114,82 @@ fn pack_cols_for<S: Simd, W: Widen>(
     taps: usize,
     panels: &mut [f32],
 ) {
-    let depth = run.next_multiple_of(CHUNK);
-    for (p, panel) in panels.chunks_exact_mut(S::COLS * depth).enumerate() {
-        let first = p * S::COLS;
-        let valid = S::COLS.min(cols - first);
-        if valid < S::COLS || run < depth {
+    let depth = panels.len() / cols.next_multiple_of(S::LANES);
+    for (first, width, panel) in columns::<S>(panels, depth) {
+        let valid = width.min(cols - first);
+        if valid < width {
             panel.fill(0.0);
         }
-        // Few columns at a time, each along its whole run, as memory likes it.
-        for col in (0..valid).step_by(CHUNK) {
-            let values = &values[(first + col) * stride..];
-            let columns = Columns { values, stride, count: CHUNK.min(valid - col), run };
-            columns.pack::<S>(Places::new(run, taps), &mut panel[col..]);
+        panel[run * width..].fill(0.0);
+        let most = if taps == 1 { PART } else { run };
+        for at in (0..run).step_by(most) {
+            let run = most.min(run - at);
+            for col in (0..valid).step_by(CHUNK) {
+                let values = &values[(first + col) * stride + at..];
+                let columns = Columns { values, stride, count: CHUNK.min(valid - col), run };
+                columns.pack::<S>(Places::new(run, taps), width, &mut panel[at * width + col..]);
+            }
         }
+    }
+}
+
+per_set! {
+    /// Packs `cols` columns, each `[2 * pairs, taps]` contiguous values that
+    /// start `stride` apart, as `[taps, pairs]`. A column has at most [`DEPTH`] pairs.
+    pub(crate) fn pack_tap_pairs(
+        values: &[bf16], stride: usize, cols: usize, pairs: usize, taps: usize, panels: &mut [f32],
+    ) = pack_tap_pairs_for
+}
+
+#[inline(always)]
+fn pack_tap_pairs_for<S: Simd>(
+    values: &[bf16],
+    stride: usize,
+    cols: usize,
+    pairs: usize,
+    taps: usize,
+    panels: &mut [f32],
+) {
+    let run = pairs * taps;
+    let mut words = [0f32; CHUNK * DEPTH];
+    for (first, width, panel) in columns::<S>(panels, run) {
+        let valid = width.min(cols - first);
+        if valid < width {
+            panel.fill(0.0);
+        }
+        for col in (0..valid).step_by(CHUNK) {
+            let count = CHUNK.min(valid - col);
+            for (c, words) in words.chunks_exact_mut(run).enumerate().take(count) {
+                let column = &values[(first + col + c) * stride..][..2 * run];
+                for (channels, words) in column.chunks_exact(2 * taps).zip(words.chunks_exact_mut(taps)) {
+                    let (even, odd) = channels.split_at(taps);
+                    join(even, odd, words);
+                }
+            }
+            let columns = Columns { values: &words, stride: run, count, run };
+            columns.pack::<S>(Places::new(run, taps), width, &mut panel[col..]);
+        }
+    }
+}
+
+/// Pairs of the values of two runs of the same length. The last chunk may go
+/// over values of the one before it: a kernel's taps are seldom whole chunks.
+#[inline(always)]
+fn join(even: &[bf16], odd: &[bf16], words: &mut [f32]) {
+    let len = words.len();
+    if len < CHUNK {
+        return join_run(even, odd, words);
+    }
+    for at in (0..len).step_by(CHUNK) {
+        let chunk = at.min(len - CHUNK)..at.min(len - CHUNK) + CHUNK;
+        join_run(&even[chunk.clone()], &odd[chunk.clone()], &mut words[chunk]);
+    }
+}
+
+#[inline(always)]
+fn join_run(even: &[bf16], odd: &[bf16], words: &mut [f32]) {
+    for ((even, odd), word) in even.iter().zip(odd).zip(words) {
+        *word = f32::from_bits(u32::from(even.to_bits()) | u32::from(odd.to_bits()) << 16);
     }
 }
 
@@ -162,22 +227,25 @@ struct Columns<'a, W> {
     run: usize,
 }
 
-impl<W: Widen> Columns<'_, W> {
-    /// Writes the columns to the start of a panel's rows.
+impl<W: Word> Columns<'_, W> {
+    /// Writes the columns to the start of a panel's rows of `width` words.
     #[inline(always)]
-    fn pack<S: Simd>(&self, mut places: Places, panel: &mut [f32]) {
+    fn pack<S: Simd>(&self, mut places: Places, width: usize, panel: &mut [f32]) {
         let whole = if self.count == CHUNK { self.run / CHUNK * CHUNK } else { 0 };
         for at in (0..whole).step_by(CHUNK) {
+            for c in CHUNK..2 * CHUNK {
+                ask_for(self.values, c * self.stride + at);
+            }
             // SAFETY: `per_set` runs this with the set's instructions.
             let square = unsafe { S::transpose(self.square(at)) };
             for row in square {
-                panel[places.next() * S::COLS..][..CHUNK].copy_from_slice(&row);
+                panel[places.next() * width..][..CHUNK].copy_from_slice(&row);
             }
         }
         for at in whole..self.run {
-            let row = &mut panel[places.next() * S::COLS..][..self.count];
+            let row = &mut panel[places.next() * width..][..self.count];
             for (c, out) in row.iter_mut().enumerate() {
-                *out = self.values[c * self.stride + at].widen();
+                *out = self.values[c * self.stride + at].word();
             }
         }
     }
@@ -189,7 +257,7 @@ impl<W: Widen> Columns<'_, W> {
         for (c, column) in columns.iter_mut().enumerate() {
             let run = &self.values[c * self.stride + at..][..CHUNK];
             for i in 0..CHUNK {
-                column[i] = run[i].widen();
+                column[i] = run[i].word();
             }
         }
         columns
@@ -199,24 +267,40 @@ impl<W: Widen> Columns<'_, W> {
 per_set! {
     /// Packs a right operand that already lies row by row: `rows` of depth,
     /// each of `cols` values, that start `stride` apart.
-    pub(crate) fn pack_depth_rows<W: Widen>(
+    pub(crate) fn pack_depth_rows<W: Word>(
         values: &[W], stride: usize, rows: usize, cols: usize, panels: &mut [f32],
     ) = pack_depth_rows_for
 }
 
 #[inline(always)]
-fn pack_depth_rows_for<S: Simd, W: Widen>(values: &[W], stride: usize, rows: usize, cols: usize, panels: &mut [f32]) {
-    let depth = rows.next_multiple_of(CHUNK);
-    for (p, panel) in panels.chunks_exact_mut(S::COLS * depth).enumerate() {
-        let first = p * S::COLS;
-        let valid = S::COLS.min(cols - first);
-        for (row, out) in panel.chunks_exact_mut(S::COLS).enumerate().take(rows) {
-            let from = &values[row * stride + first..row * stride + first + valid];
-            for (out, value) in out.iter_mut().zip(from) {
-                *out = value.widen();
-            }
+fn pack_depth_rows_for<S: Simd, W: Word>(values: &[W], stride: usize, rows: usize, cols: usize, panels: &mut [f32]) {
+    for (first, width, panel) in columns::<S>(panels, rows) {
+        let valid = width.min(cols - first);
+        for (row, out) in panel.chunks_exact_mut(width).enumerate() {
+            copy(&values[row * stride + first..][..valid], &mut out[..valid]);
             out[valid..].fill(0.0);
         }
-        panel[rows * S::COLS..].fill(0.0);
+    }
+}
+
+per_set! {
+    /// As [`pack_depth_rows`] with two rows of depth to a word; a zero stands
+    /// for the row that an odd number of `rows` lacks.
+    pub(crate) fn pack_depth_pairs(
+        values: &[bf16], stride: usize, rows: usize, cols: usize, panels: &mut [f32],
+    ) = pack_depth_pairs_for
+}
+
+#[inline(always)]
+fn pack_depth_pairs_for<S: Simd>(values: &[bf16], stride: usize, rows: usize, cols: usize, panels: &mut [f32]) {
+    const ZEROS: [bf16; 64] = [bf16::ZERO; 64];
+    for (first, width, panel) in columns::<S>(panels, rows.div_ceil(2)) {
+        let valid = width.min(cols - first);
+        for (pair, out) in panel.chunks_exact_mut(width).enumerate() {
+            let even = &values[2 * pair * stride + first..][..valid];
+            let odd = if 2 * pair + 1 < rows { &values[(2 * pair + 1) * stride + first..] } else { &ZEROS[..] };
+            join(even, &odd[..valid], &mut out[..valid]);
+            out[valid..].fill(0.0);
+        }
     }
 }

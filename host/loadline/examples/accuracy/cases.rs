@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use loadline::core::{Bytes, Cfg, DType, Request, Size};
-use loadline::{Asked, JobSpec, KnobChoice, ResultSink, SamplerOptions};
+use loadline::{Asked, JobSpec, KnobChoice, ResultSink};
 
 use crate::models::{WIDTHS, Width};
 use crate::support::{NEGATIVE, PROMPT};
@@ -90,14 +90,7 @@ impl Case {
         JobSpec {
             prompt: PROMPT.to_owned(),
             negative_prompt: NEGATIVE.to_owned(),
-            asked: Asked {
-                request,
-                knobs,
-                sampling: SamplerOptions::default(),
-                vram: None,
-                ram: Some(Bytes::gib(8)),
-                used_by_others: Bytes::ZERO,
-            },
+            asked: Asked { knobs, ram: Some(Bytes::gib(8)), ..Asked::new(request) },
             seed: 1,
             latents: None,
             output: ResultSink::Video(folder.join("out.mp4")),

@@ -113,7 +113,7 @@ pub(crate) fn session(machine: &Machine, folder: &Path, case: &Case, record: boo
     let policy = policies::load(case.policy).unwrap();
     let settings = policies::settings(&policy, &[]).unwrap();
     let model = Model::open(folder.to_str().unwrap()).unwrap();
-    Session::new(SessionOptions { model, policy, settings, machine: machine.clone(), record }).unwrap()
+    Session::new(SessionOptions { record, ..SessionOptions::new(model, policy, settings, machine.clone()) }).unwrap()
 }
 
 /// The job within its share of what lies between the smallest budget and all resident.

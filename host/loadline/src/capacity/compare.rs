@@ -85,14 +85,9 @@ impl<'a> Group<'a> {
     }
 
     fn planner(&self) -> Planner<'a> {
-        Planner {
-            model: self.bench.shelf().model(),
-            machine: self.machine(),
-            policy: &self.contender.policy,
-            settings: &self.contender.settings,
-            loaded: &[],
-            more_to_come: self.jobs > 1,
-        }
+        let Contender { policy, settings, .. } = &self.contender;
+        let more_to_come = self.jobs > 1;
+        Planner { more_to_come, ..Planner::new(self.bench.shelf().model(), self.machine(), policy, settings) }
     }
 
     fn rows(&self, budgets: &[Bytes], stop: &AtomicBool) -> Result<Vec<Row>, Error> {

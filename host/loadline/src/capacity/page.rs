@@ -35,14 +35,7 @@ pub struct Page<'a> {
 pub fn page(page: &Page<'_>, watch: &Watch<'_>) -> Result<String, Error> {
     let (model, machine, asked) = (page.model, page.machine, page.asked);
     let contender = page.contender;
-    let planner = Planner {
-        model,
-        machine,
-        policy: &contender.policy,
-        settings: &contender.settings,
-        loaded: &[],
-        more_to_come: false,
-    };
+    let planner = Planner::new(model, machine, &contender.policy, &contender.settings);
     let planned = planner.plan(asked)?;
     let contenders: Vec<Contender> = std::iter::once(contender).chain(page.others).cloned().collect();
     let own_budget = [planned.budget.device];

@@ -32,6 +32,12 @@ impl Table {
         self.rows.push(cells);
     }
 
+    /// Whether it has no rows.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
     /// Drops the columns that are empty in every row.
     #[must_use]
     pub fn compact(mut self) -> Self {
@@ -93,12 +99,17 @@ impl Table {
     }
 }
 
-/// A bar would end the cell, a line end the table.
+/// A bar would end the cell, a line end the table. Brackets could be a picture that is fetched from somewhere, and some
+/// texts are a stranger's.
 pub(super) fn markdown_cell(text: &str) -> String {
-    text.replace('\\', "\\\\").replace('|', "\\|").replace(['\n', '\r'], " ").replace('<', "&lt;")
+    let text = text.replace('\\', "\\\\").replace(['\n', '\r'], " ").replace('<', "&lt;");
+    ['|', '[', ']', '`'].into_iter().fold(text, |text, c| text.replace(c, &format!("\\{c}")))
 }
 
+/// A spreadsheet would compute a text that starts like a formula, so that such a text starts with an apostrophe.
 fn csv_cell(text: &str) -> String {
+    let formula = text.starts_with(['=', '+', '-', '@']) && text.parse::<f64>().is_err();
+    let text = if formula { &format!("'{text}") } else { text };
     let plain = !text.contains([',', '"', '\n', '\r']);
     if plain { text.to_owned() } else { format!("\"{}\"", text.replace('"', "\"\"")) }
 }
@@ -119,5 +130,15 @@ mod tests {
         assert_eq!(table().text(), "name             n\na|b              1\nlong, \"quoted\"  20\n");
         assert_eq!(table().markdown(), "| name | n |\n| --- | --: |\n| a\\|b | 1 |\n| long, \"quoted\" | 20 |\n");
         assert_eq!(table().csv(), "name,n\na|b,1\n\"long, \"\"quoted\"\"\",20\n");
+    }
+
+    #[test]
+    fn a_strangers_text_stays_a_text() {
+        assert_eq!(markdown_cell("![x](http://a/b) `c` <img>"), "!\\[x\\](http://a/b) \\`c\\` &lt;img>");
+        let check = |text: &str, expected: &str| assert_eq!(csv_cell(text), expected);
+        check("=HYPERLINK(1)", "'=HYPERLINK(1)");
+        check("@x", "'@x");
+        check("-5.25", "-5.25");
+        check("a=b", "a=b");
     }
 }

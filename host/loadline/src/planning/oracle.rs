@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use loadline_core::check::{check, has_errors};
-use loadline_core::{Budget, Cfg, Estimate, Forecast, Job, Knobs, Plan, StageForecast, stage_bound_timed};
+use loadline_core::{Budget, Cfg, Estimate, Forecast, Job, Knobs, Machine, Plan, StageForecast, stage_bound_timed};
 use loadline_models::ops::KernelSet;
 use loadline_models::schedule::SamplerOptions;
 use loadline_policy::{Oracle, Outlook};
@@ -14,7 +14,7 @@ use super::forecasting::{simulate, weight_room};
 use super::shelf::Bench;
 
 /// Answers probes and forecasts.
-pub(super) struct Simulator<'a> {
+pub(crate) struct Simulator<'a> {
     bench: &'a Bench<'a>,
     budget: Budget,
     sampling: &'a SamplerOptions,
@@ -24,7 +24,7 @@ pub(super) struct Simulator<'a> {
 }
 
 impl<'a> Simulator<'a> {
-    pub(super) fn new(
+    pub(crate) fn new(
         bench: &'a Bench<'a>,
         budget: Budget,
         sampling: &'a SamplerOptions,
@@ -36,7 +36,7 @@ impl<'a> Simulator<'a> {
     }
 
     /// The job that a plan was made for, if it was lowered here.
-    pub(super) fn job(self, knobs: &Knobs) -> Option<Arc<Job>> {
+    pub(crate) fn job(self, knobs: &Knobs) -> Option<Arc<Job>> {
         self.jobs.get(&knobs.cfg).filter(|job| job.knobs == *knobs).cloned()
     }
 
@@ -66,45 +66,50 @@ impl Oracle for Simulator<'_> {
     }
 
     fn forecast(&mut self, plan: &Plan) -> Result<Outlook, String> {
-        let (machine, budget) = (self.bench.machine(), self.budget);
         let (job, times) = self.timed(&plan.knobs)?;
-        let (job, times) = (&*job, &*times);
-        let findings = check(plan, job, machine, &budget);
-        if has_errors(&findings) {
-            return Err(findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "));
-        }
-        let cold = simulate(job, plan, times, false, false);
-        let warm = simulate(job, plan, times, true, false).trace;
-        let (disk_read, cold) = (cold.disk_read, cold.trace);
-        let mut stages = Vec::with_capacity(cold.stages.len());
-        for (i, (cold, warm)) in cold.stages.iter().zip(&warm.stages).enumerate() {
-            let stage = &job.stages[i];
-            let peak = loadline_core::check::fixed_and_stage(plan, i, machine);
-            let room = weight_room(job, plan, machine, i);
-            let time = |pass, task| times.task(i, pass, task);
-            stages.push(StageForecast {
-                name: stage.name.clone(),
-                cold: cold.length(),
-                warm: warm.length(),
-                p10: cold.length(),
-                p90: cold.length(),
-                stall: cold.stall,
-                busy: loadline_core::LaneUse::default(),
-                peak,
-                reservations: Vec::new(),
-                bound: stage_bound_timed(job, stage, machine, room, &time),
-                resident_blocks: 0,
-                streamed_blocks: 0,
-            });
-        }
-        let forecast = Forecast {
-            stages,
-            host: loadline_core::check::host_reservations(plan, job, machine),
-            disk_read,
-            provenance: machine.provenance,
-        };
-        let findings = findings.iter().map(ToString::to_string).collect();
-        let stalls = cold.stages.into_iter().map(|stage| stage.waits).collect();
-        Ok(Outlook { forecast, stalls, findings })
+        outlook(&job, plan, self.bench.machine(), &self.budget, &times)
     }
+}
+
+/// What a plan would take, for a policy: medians, without reservations. Fails, in words, with what is wrong with the
+/// plan.
+pub(crate) fn outlook(
+    job: &Job,
+    plan: &Plan,
+    machine: &Machine,
+    budget: &Budget,
+    times: &Times,
+) -> Result<Outlook, String> {
+    let findings = check(plan, job, machine, budget);
+    if has_errors(&findings) {
+        return Err(findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "));
+    }
+    let cold = simulate(job, plan, times, false, false);
+    let warm = simulate(job, plan, times, true, false).trace;
+    let (disk_read, cold) = (cold.disk_read, cold.trace);
+    let mut stages = Vec::with_capacity(cold.stages.len());
+    for (i, (cold, warm)) in cold.stages.iter().zip(&warm.stages).enumerate() {
+        let stage = &job.stages[i];
+        let room = weight_room(job, plan, machine, i);
+        let time = |pass, task| times.task(i, pass, task);
+        stages.push(StageForecast {
+            name: stage.name.clone(),
+            cold: cold.length(),
+            warm: warm.length(),
+            p10: cold.length(),
+            p90: cold.length(),
+            stall: cold.stall,
+            busy: loadline_core::LaneUse::default(),
+            peak: loadline_core::check::fixed_and_stage(plan, i, machine),
+            reservations: Vec::new(),
+            bound: stage_bound_timed(job, stage, machine, room, &time),
+            resident_blocks: 0,
+            streamed_blocks: 0,
+        });
+    }
+    let host = loadline_core::check::host_reservations(plan, job, machine);
+    let forecast = Forecast { stages, host, disk_read, provenance: machine.provenance };
+    let findings = findings.iter().map(ToString::to_string).collect();
+    let stalls = cold.stages.into_iter().map(|stage| stage.waits).collect();
+    Ok(Outlook { forecast, stalls, findings })
 }

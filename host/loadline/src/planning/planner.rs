@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use loadline_core::check::{Finding, check, has_errors};
+use loadline_core::check::{Finding, Severity, check, has_errors};
 use loadline_core::{
     BlockId, Budget, Bytes, Cause, Cfg, DType, Decision, Estimate, Forecast, Job, Knobs, LoadedBlock, Machine, Plan,
     Refusal, Request, Settings, Situation, TileSize,
@@ -10,7 +10,7 @@ use loadline_core::{
 use loadline_models::ops::{KernelSet, StreamedCuda};
 use loadline_models::schedule::SamplerOptions;
 use loadline_nn::CpuKernels;
-use loadline_policy::{Policy, PolicyError};
+use loadline_policy::{Decided, Policy, PolicyError};
 use loadline_sim::Interval;
 
 use super::forecasting::{add_kept_from_before, forecast_timed};
@@ -51,6 +51,21 @@ pub struct Asked {
     pub used_by_others: Bytes,
 }
 
+impl Asked {
+    /// A request with the knobs and the schedule that the model comes with, on the whole machine.
+    #[must_use]
+    pub fn new(request: Request) -> Self {
+        Self {
+            request,
+            knobs: KnobChoice::default(),
+            sampling: SamplerOptions::default(),
+            vram: None,
+            ram: None,
+            used_by_others: Bytes::ZERO,
+        }
+    }
+}
+
 /// A plan with its forecast.
 #[derive(Clone, Debug)]
 pub struct Planned {
@@ -71,6 +86,7 @@ pub struct Planned {
 }
 
 /// Plans for one model on one machine with one policy.
+#[derive(Clone, Copy)]
 pub struct Planner<'a> {
     /// The model.
     pub model: &'a Model,
@@ -84,6 +100,8 @@ pub struct Planner<'a> {
     pub loaded: &'a [LoadedBlock],
     /// Whether another job for the same model follows, whose blocks are worth keeping.
     pub more_to_come: bool,
+    /// What the plan of the job before wants its policy to be reminded of; absent for the first job of a process.
+    pub follows: Option<&'a [u8]>,
 }
 
 /// What came of asking for a plan.
@@ -95,12 +113,31 @@ pub(crate) enum Attempt {
 }
 
 /// A checked plan that nobody has forecast yet.
-pub(super) struct Draft {
-    job: Arc<Job>,
-    plan: Plan,
-    advice: Vec<Finding>,
-    tiled_to_fit: bool,
-    fuel: u64,
+pub(crate) struct Draft {
+    pub(crate) job: Arc<Job>,
+    pub(crate) plan: Plan,
+    pub(crate) advice: Vec<Finding>,
+    pub(crate) tiled_to_fit: bool,
+    pub(crate) fuel: u64,
+}
+
+/// Why, where and within what a policy is asked.
+pub(crate) struct Standing<'a> {
+    pub(crate) cause: Cause,
+    /// The first stage and its first pass that remain.
+    pub(crate) from: (u32, u64),
+    pub(crate) budget: Budget,
+    pub(crate) may_change_cfg: bool,
+    pub(crate) observed_device: Bytes,
+    pub(crate) memo: &'a [u8],
+}
+
+impl<'a> Planner<'a> {
+    /// Plans for the first and only job of a process.
+    #[must_use]
+    pub const fn new(model: &'a Model, machine: &'a Machine, policy: &'a Policy, settings: &'a Settings) -> Self {
+        Self { model, machine, policy, settings, loaded: &[], more_to_come: false, follows: None }
+    }
 }
 
 impl Planner<'_> {
@@ -191,7 +228,7 @@ impl Planner<'_> {
     }
 
     /// The knobs of a request, tiled or not.
-    pub(super) fn knobs(&self, asked: &Asked, tile: Option<(TileSize, u32)>) -> Knobs {
+    pub(crate) fn knobs(&self, asked: &Asked, tile: Option<(TileSize, u32)>) -> Knobs {
         let choice = &asked.knobs;
         let named = |component: &str| {
             let given = choice.storage.iter().rev().find(|(name, _)| name == component || name.is_empty());
@@ -247,23 +284,16 @@ impl Planner<'_> {
         let kernels = self.kernels()?;
         let job = bench.shelf().job(&asked.request, &self.knobs(asked, tile), &asked.sampling, &kernels)?;
         let mut oracle = Simulator::new(bench, budget, &asked.sampling, kernels, &job);
-        let all = (0..job.blocks.len() as u32).map(BlockId);
-        let upcoming: Vec<BlockId> = all.filter(|_| self.more_to_come).collect();
-        let situation = Situation {
-            cause: Cause::Start,
-            job: &job,
-            from_stage: 0,
-            machine: self.machine,
+        let standing = Standing {
+            cause: if self.follows.is_some() { Cause::NextJob } else { Cause::Start },
+            from: (0, 0),
             budget,
-            settings: self.settings,
             may_change_cfg: asked.knobs.cfg.is_none() && asked.request.guided(),
             observed_device: Bytes::ZERO,
-            loaded: self.loaded,
-            upcoming: &upcoming,
-            memo: &[],
+            memo: self.follows.unwrap_or(&[]),
         };
         bench.count();
-        let decided = match self.policy.decide(&situation, &mut oracle) {
+        let decided = match self.ask(&job, &standing, &mut oracle) {
             Ok(decided) => decided,
             Err(PolicyError::Refused(Refusal { stage, needs, message })) => {
                 return Ok(Err(Refused { job, stage, needs, message }));
@@ -277,6 +307,59 @@ impl Planner<'_> {
         self.accept(job, *plan, budget, decided.fuel).map(Ok)
     }
 
+    /// What a policy would keep while nothing is to do, after a job with this plan; nothing if it would keep what it
+    /// has. A policy that fails or refuses keeps nothing: the plan that is given back for it has an empty list.
+    ///
+    /// # Errors
+    /// If the profile names kernels that nobody knows.
+    pub(crate) fn retained_when_idle(&self, asked: &Asked, last: &Planned) -> Result<Option<Vec<BlockId>>, Error> {
+        let shelf = Shelf::new(self.model);
+        let bench = Bench::new(&shelf, self.machine);
+        let mut oracle = Simulator::new(&bench, last.budget, &asked.sampling, self.kernels()?, &last.job);
+        let standing = Standing {
+            cause: Cause::Idle,
+            from: (0, 0),
+            budget: last.budget,
+            may_change_cfg: false,
+            observed_device: self.loaded.iter().map(|l| l.bytes).sum(),
+            memo: &last.plan.memo,
+        };
+        Ok(match self.ask(&last.job, &standing, &mut oracle).map(|decided| decided.decision) {
+            Ok(Decision::Keep) => None,
+            Ok(Decision::Plan(plan)) => Some(plan.retain),
+            Err(_) => Some(Vec::new()),
+        })
+    }
+
+    /// Asks the policy about a job.
+    ///
+    /// # Errors
+    /// Its refusal, or what it did wrong.
+    pub(crate) fn ask(
+        &self,
+        job: &Job,
+        standing: &Standing<'_>,
+        oracle: &mut Simulator<'_>,
+    ) -> Result<Decided, PolicyError> {
+        let all = (0..job.blocks.len() as u32).map(BlockId);
+        let upcoming: Vec<BlockId> = all.filter(|_| self.more_to_come).collect();
+        let situation = Situation {
+            cause: standing.cause,
+            job,
+            from_stage: standing.from.0,
+            from_pass: standing.from.1,
+            machine: self.machine,
+            budget: standing.budget,
+            settings: self.settings,
+            may_change_cfg: standing.may_change_cfg,
+            observed_device: standing.observed_device,
+            loaded: self.loaded,
+            upcoming: &upcoming,
+            memo: standing.memo,
+        };
+        self.policy.decide(&situation, oracle)
+    }
+
     fn accept(&self, job: Arc<Job>, plan: Plan, budget: Budget, fuel: u64) -> Result<Draft, Error> {
         let findings = check(&plan, &job, self.machine, &budget);
         if let Some(finding) = findings.iter().find(|f| matches!(f, Finding::HostBudget { .. })) {
@@ -284,8 +367,9 @@ impl Planner<'_> {
             return Err(Error::NeverFits(Box::new(certificate)));
         }
         if has_errors(&findings) {
-            let finding = findings.iter().map(ToString::to_string).next().unwrap_or_default();
-            return Err(self.bad_plan(finding));
+            // Advice may come first, and is no reason.
+            let finding = findings.iter().find(|f| f.severity() == Severity::Error).map(ToString::to_string);
+            return Err(self.bad_plan(finding.unwrap_or_default()));
         }
         Ok(Draft { job, plan, advice: findings, tiled_to_fit: false, fuel })
     }
@@ -294,7 +378,8 @@ impl Planner<'_> {
         Error::BadPlan { policy: self.policy.id().name.clone(), finding }
     }
 
-    fn forecast(&self, bench: &Bench<'_>, draft: Draft, budget: Budget) -> Result<Planned, Error> {
+    /// The forecast of a checked plan.
+    pub(crate) fn forecast(&self, bench: &Bench<'_>, draft: Draft, budget: Budget) -> Result<Planned, Error> {
         let Draft { job, plan, advice, tiled_to_fit, fuel } = draft;
         let times = |estimate| bench.times(&job, estimate);
         let (fast, median, slow) = (times(Estimate::Fast)?, times(Estimate::Median)?, times(Estimate::Slow)?);

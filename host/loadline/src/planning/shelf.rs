@@ -35,7 +35,7 @@ impl<'a> Shelf<'a> {
     ///
     /// # Errors
     /// If the model does not allow the request.
-    pub(super) fn job(
+    pub(crate) fn job(
         &self,
         request: &Request,
         knobs: &Knobs,

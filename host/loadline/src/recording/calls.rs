@@ -11,7 +11,7 @@ use loadline_nn::{CandleCpu, CpuKernels};
 
 use super::moves::Scratch;
 use super::sample;
-use super::shapes::Kind;
+use super::shapes::{ANCHOR, Kind};
 
 type T = Tensor<<CandleCpu as loadline_models::ops::Backend>::Data>;
 type W = Weight<SlabView>;
@@ -67,6 +67,13 @@ impl Caller {
         // What prepared the operands may be the same operation, but it was not repeated.
         let counted = ops.iter().filter(|o| o.site.op == kind.0).max_by_key(|o| o.count);
         Ok(time.zip(counted).map(|(time, counted)| (counted.site.dims, time)))
+    }
+
+    /// The median time of one round of the [`ANCHOR`], in nanoseconds.
+    pub(super) fn anchor(&mut self) -> Result<f64, OpError> {
+        let (kind, dims) = ANCHOR;
+        let time = self.round(kind, dims)?.map(|(_, time)| time);
+        time.ok_or_else(|| OpError::Backend("the product that rounds begin with was not counted".to_owned()))
     }
 
     fn time(&mut self, (op, act, weight): Kind, dims: [u64; 4]) -> Result<Option<f64>, OpError> {

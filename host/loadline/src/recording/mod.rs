@@ -13,7 +13,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use loadline_core::{Bytes, DType, Op, Quantiles, SitePoint};
+use loadline_core::{Bytes, DType, Quantiles, SitePoint};
+use loadline_models::ops::OpError;
 use loadline_nn::CpuKernels;
 use loadline_profile::{Profile, SiteRow};
 
@@ -64,8 +65,25 @@ struct Measured {
     disk: Vec<(u64, u64, Quantiles)>,
     conversions: Vec<(DType, DType, Quantiles)>,
     contention: (Quantiles, Quantiles),
-    /// A product's rate in the first and in the last round: whether the clock holds.
+    /// Nanoseconds of the anchor at the start of the first and of the last round: whether the clock holds.
     sustained: (f64, f64),
+}
+
+impl Measured {
+    fn nothing(rounds: usize) -> Self {
+        Self {
+            kernels: CpuKernels::detect(),
+            rounds,
+            sites: BTreeMap::new(),
+            copies: Vec::new(),
+            allocation: Vec::new(),
+            cached: Vec::new(),
+            disk: Vec::new(),
+            conversions: Vec::new(),
+            contention: (Quantiles::exactly(1.0), Quantiles::exactly(1.0)),
+            sustained: (0.0, 0.0),
+        }
+    }
 }
 
 /// Records a profile of the CPU: its operations, its memory and the disk under `folder`.
@@ -96,19 +114,9 @@ fn measure(
     let rounds = if options.quick { 2 } else { 5 };
     let failed = |e: std::io::Error| unusable(&options.folder, &e);
     let mut caller = Caller::new(scratch).map_err(|e| Error::Model(e.to_string()))?;
-    let mut measured = Measured {
-        kernels: CpuKernels::detect(),
-        rounds,
-        sites: BTreeMap::new(),
-        copies: Vec::new(),
-        allocation: Vec::new(),
-        cached: Vec::new(),
-        disk: Vec::new(),
-        conversions: Vec::new(),
-        contention: (Quantiles::exactly(1.0), Quantiles::exactly(1.0)),
-        sustained: (0.0, 0.0),
-    };
-    operations(options, &mut caller, rounds, &mut measured, stop, progress)?;
+    let mut measured = Measured::nothing(rounds);
+    let all = everything(options.quick)?;
+    operations(&all, &mut caller, &mut measured, stop, progress)?;
     progress("memory, disk and conversion", SHARE_OF_OPERATIONS);
     // What is measured takes at most a quarter of RAM, twice the largest size for each thread.
     let room = options.memory.0 / 4;
@@ -132,13 +140,9 @@ fn measure(
         measured.conversions.push((from, to, rate));
     }
     progress("loading while computing", 0.95);
-    let mut product = || {
-        sample::seconds(|| {
-            for _ in 0..8 {
-                let _ = caller.round((Op::Linear, DType::F32, DType::F32), [512, 1536, 1536, 0]);
-            }
-        })
-    };
+    // Medians of calls, since a round takes fewer samples where each takes longer.
+    let mut product =
+        || -> std::io::Result<f64> { (0..8).map(|_| caller.anchor().map_err(std::io::Error::other)).sum() };
     measured.contention = moves::contention(scratch, rounds, &mut product).map_err(failed)?;
     progress("done", 1.0);
     Ok(measured)
@@ -149,38 +153,35 @@ fn stopped(stop: &AtomicBool) -> Result<(), Error> {
     if stop.load(Ordering::Relaxed) { Err(Error::Stopped) } else { Ok(()) }
 }
 
-/// Times every shape of every operation, in rounds.
+/// Every operation in every shape that is measured.
+fn everything(quick: bool) -> Result<Vec<(Kind, [u64; 4])>, Error> {
+    let of = |kind: Kind| shapes::shapes(kind.0, quick).into_iter().map(move |dims| (kind, dims));
+    Ok(shapes::kinds()?.into_iter().flat_map(of).collect())
+}
+
+/// Times every shape of every operation, in rounds that begin with the anchor.
 fn operations(
-    options: &RecordOptions,
+    all: &[(Kind, [u64; 4])],
     caller: &mut Caller,
-    rounds: usize,
     measured: &mut Measured,
     stop: &AtomicBool,
     progress: RecordProgress<'_>,
 ) -> Result<(), Error> {
-    let kinds = shapes::kinds()?;
-    let all: Vec<(Kind, [u64; 4])> = kinds
-        .into_iter()
-        .flat_map(|kind| shapes::shapes(kind.0, options.quick).into_iter().map(move |d| (kind, d)))
-        .collect();
-    let anchor = ((Op::Linear, DType::F32, DType::F32), [512, 1536, 1536, 0]);
+    let rounds = measured.rounds;
+    let failed = |e: OpError| Error::Model(e.to_string());
     for round in 0..rounds {
-        let mut held = 0.0;
-        for (i, (kind, dims)) in all.iter().enumerate() {
-            stopped(stop)?;
-            let done = (round * all.len() + i) as f64 / (rounds * all.len()) as f64;
-            progress(&format!("{}, round {} of {rounds}", kind.0.name(), round + 1), done * SHARE_OF_OPERATIONS);
-            let time = caller.round(*kind, *dims).map_err(|e| Error::Model(e.to_string()))?;
-            let Some((counted, time)) = time else { continue };
-            if (*kind, *dims) == anchor {
-                held = time;
-            }
-            measured.sites.entry(*kind).or_default().entry(counted).or_default().push(time);
-        }
+        let held = caller.anchor().map_err(failed)?;
         if round == 0 {
             measured.sustained.0 = held;
         }
         measured.sustained.1 = held;
+        for (i, (kind, dims)) in all.iter().enumerate() {
+            stopped(stop)?;
+            let done = (round * all.len() + i) as f64 / (rounds * all.len()) as f64;
+            progress(&format!("{}, round {} of {rounds}", kind.0.name(), round + 1), done * SHARE_OF_OPERATIONS);
+            let Some((counted, time)) = caller.round(*kind, *dims).map_err(failed)? else { continue };
+            measured.sites.entry(*kind).or_default().entry(counted).or_default().push(time);
+        }
     }
     Ok(())
 }
@@ -194,4 +195,41 @@ fn rows(shapes: &BTreeMap<[u64; 4], Vec<f64>>) -> Vec<SiteRow> {
         SiteRow(SitePoint { dims: *dims, time_ns })
     };
     shapes.iter().map(row).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn scratch(folder: &Path) -> Scratch {
+        Scratch::write(folder.join("scratch"), 32 << 20).unwrap()
+    }
+
+    #[test]
+    fn whether_the_clock_holds_is_measured_whatever_the_shapes() {
+        let folder = tempfile::tempdir().unwrap();
+        let (scratch, mut measured) = (scratch(folder.path()), Measured::nothing(2));
+        let mut caller = Caller::new(&scratch).unwrap();
+        operations(&[], &mut caller, &mut measured, &AtomicBool::new(false), &mut |_, _| ()).unwrap();
+        assert!(measured.sustained.0 > 0.0 && measured.sustained.1 > 0.0, "{:?}", measured.sustained);
+        assert!(measured.sites.is_empty());
+    }
+
+    #[test]
+    fn contention_compares_what_computing_says_it_took() {
+        let folder = tempfile::tempdir().unwrap();
+        let scratch = scratch(folder.path());
+        // Alone and beside in turn: twice the time beside, then no more than alone.
+        let mut times = [1.0, 2.0, 1.0, 0.5].into_iter();
+        let (compute, load) = moves::contention(&scratch, 2, &mut || Ok(times.next().unwrap())).unwrap();
+        assert_eq!((compute.p50, times.next()), (0.75, None));
+        assert!(load.p90 <= 1.0);
+        let mut calls = 0;
+        let broken = moves::contention(&scratch, 2, &mut || {
+            calls += 1;
+            if calls == 2 { Err(std::io::Error::other("broken")) } else { Ok(1.0) }
+        });
+        assert_eq!(broken.unwrap_err().to_string(), "broken");
+    }
 }

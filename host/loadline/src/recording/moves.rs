@@ -87,11 +87,13 @@ pub(super) fn copies(amounts: &[u64], threads: usize, rounds: usize, room: u64) 
     copied.unwrap_or_default()
 }
 
-/// Bytes per second of reads through the page cache, as the copy thread makes them: a block into a fresh slab.
+/// Bytes per second of reads through the page cache, as the copy thread makes them: a block into a slot that is there
+/// and was written before.
 pub(super) fn cached(scratch: &Scratch, amounts: &[u64], rounds: usize) -> io::Result<Vec<Point>> {
     let file = File::open(&scratch.path)?;
     let mut at = 0;
-    let mut slab = vec![0u8; amounts.iter().copied().max().unwrap_or(0) as usize];
+    // Not zeros, which the operating system hands out as pages that are missing until the first write.
+    let mut slab = vec![1u8; amounts.iter().copied().max().unwrap_or(0) as usize];
     curve(amounts, rounds, |bytes| {
         let part = &mut slab[..bytes as usize];
         // Each read takes the next stretch of the file, since a run does not read the same bytes twice in a row either.
@@ -184,14 +186,15 @@ pub(super) fn allocation(amounts: &[u64], rounds: usize) -> Vec<Point> {
 }
 
 /// The speeds of computing and of loading from cached files while both go on, as shares of their speeds alone.
+/// `compute` says how long it took for its work.
 pub(super) fn contention(
     scratch: &Scratch,
     rounds: usize,
-    compute: &mut dyn FnMut() -> f64,
+    compute: &mut dyn FnMut() -> io::Result<f64>,
 ) -> io::Result<(Quantiles, Quantiles)> {
     let (mut computing, mut loading) = (Vec::new(), Vec::new());
     for _ in 0..rounds {
-        let (alone, load_alone) = (compute(), pump(scratch, None)?);
+        let (alone, load_alone) = (compute()?, pump(scratch, None)?);
         let stop = AtomicBool::new(false);
         let (beside, load_beside) = std::thread::scope(|scope| {
             let pump = scope.spawn(|| pump(scratch, Some(&stop)));
@@ -199,7 +202,7 @@ pub(super) fn contention(
             stop.store(true, Ordering::Relaxed);
             (beside, pump.join().unwrap_or(Ok(0.0)))
         });
-        computing.push((alone / beside).min(1.0));
+        computing.push((alone / beside?).min(1.0));
         loading.push((load_beside? / load_alone).min(1.0));
     }
     Ok((spread(computing), spread(loading)))

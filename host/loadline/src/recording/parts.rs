@@ -9,6 +9,7 @@ use loadline_profile::{
     MeasurementRow, OpPart, Point, Profile, ProfileError, Rate, Recorded, SCHEMA, SiteRow, SiteRows,
 };
 
+use super::shapes::ANCHOR;
 use super::{Measured, RecordOptions, moves, rows};
 
 /// The page of the machines that this runs on; slabs start at one.
@@ -75,22 +76,27 @@ fn contention(measured: &Measured, source: Source<'_>) -> ContentionPart {
     let figure = |spread| Figure {
         spread,
         provenance: Provenance::Measured,
-        source: source("a 512x1536x1536 product beside reads of 16 MiB through the page cache"),
+        source: source(&format!("{} beside reads of 16 MiB through the page cache", anchor())),
     };
     ContentionPart { compute: figure(measured.contention.0), load: figure(measured.contention.1) }
 }
 
+/// The product that every round begins with, in words.
+fn anchor() -> String {
+    let (_, [m, n, k, _]) = ANCHOR;
+    format!("a {m}x{n}x{k} product")
+}
+
 fn sustained(measured: &Measured, source: Source<'_>) -> Measurement {
-    let flops = 2.0 * 512.0 * 1536.0 * 1536.0;
-    let row = |setting: &str, time_ns: f64| MeasurementRow {
-        setting: setting.to_owned(),
-        figure: Quantiles::exactly(flops / time_ns.max(1.0) * 1e9),
+    let flops = arithmetic(ANCHOR.0.0, &ANCHOR.1);
+    let row = |setting: &str, time_ns: f64| {
+        MeasurementRow::rounded(setting.to_owned(), Quantiles::exactly(flops / time_ns * 1e9))
     };
     Measurement {
         name: "sustained-product".to_owned(),
         unit: "flops/s".to_owned(),
         provenance: Provenance::Measured,
-        source: source("a 512x1536x1536 product: whether the clock holds over the recording"),
+        source: source(&format!("{}: whether the clock holds over the recording", anchor())),
         rows: vec![row("first round", measured.sustained.0), row("last round", measured.sustained.1)],
     }
 }
@@ -155,7 +161,7 @@ fn link(measured: &Measured) -> LinkPart {
     let copy = || rate(one, source(measured, "copies in RAM by one thread, as the copy thread makes them"));
     let setting = |threads: usize, bytes: u64| format!("{threads} threads, {} each", Bytes(bytes));
     let copies = measured.copies.iter().flat_map(|(threads, curve)| {
-        curve.iter().map(move |(bytes, figure)| MeasurementRow { setting: setting(*threads, *bytes), figure: *figure })
+        curve.iter().map(move |(bytes, figure)| MeasurementRow::rounded(setting(*threads, *bytes), *figure))
     });
     LinkPart {
         name: "copies in RAM".to_owned(),
@@ -208,9 +214,8 @@ fn disk(measured: &Measured) -> DiskPart {
     } else {
         rate(&alone, source(measured, "direct reads past the page cache by one thread, one block after the other"))
     };
-    let row = |(block, threads, figure): &(u64, u64, Quantiles)| MeasurementRow {
-        setting: format!("{} blocks, {threads} at once", Bytes(*block)),
-        figure: *figure,
+    let row = |(block, threads, figure): &(u64, u64, Quantiles)| {
+        MeasurementRow::rounded(format!("{} blocks, {threads} at once", Bytes(*block)), *figure)
     };
     let grid = Measurement {
         name: "direct-read".to_owned(),

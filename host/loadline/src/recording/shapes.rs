@@ -11,6 +11,11 @@ use crate::{Error, Model, SamplerOptions};
 /// An operation in its types, as pipelines use it.
 pub(super) type Kind = (Op, DType, DType);
 
+/// The product that is timed by itself in every round, whatever shapes are measured: whether the clock holds over a
+/// recording, and what loading does to computing. Neither small nor larger than caches, and in f32, which every
+/// processor multiplies natively.
+pub(super) const ANCHOR: (Kind, [u64; 4]) = ((Op::Linear, DType::F32, DType::F32), [512, 1536, 1536, 0]);
+
 /// Calls with more arithmetic than this take too long to be repeated; rates no longer change there.
 const FLOPS_MOST: f64 = 2e10;
 /// Calls that move more than this, likewise.

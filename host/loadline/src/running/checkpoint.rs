@@ -133,6 +133,23 @@ impl Checkpoint {
         Ok(())
     }
 
+    /// What was saved last, by this run or the one it goes on with; nothing if there was no safe point yet.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub(super) fn again(&mut self) -> Result<Option<Saved>, Error> {
+        if self.state().symlink_metadata().is_ok() {
+            return self.load().map(Some);
+        }
+        (self.frame_values, self.frame_sum) = (0, Digest::default());
+        Ok(None)
+    }
+
+    /// Another plan runs from now on.
+    pub(super) fn goes_on_with(&mut self, plan: String) {
+        self.plan = plan;
+    }
+
     /// Keeps the dump's tensors that are new since the last safe point.
     pub(super) fn keep(&mut self, tensors: &Tensors) -> Result<(), Error> {
         let folder = self.dump();

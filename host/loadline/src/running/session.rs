@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 
 use loadline_core::{Bytes, LoadedBlock, Machine, Nanos, Settings, Tier};
 use loadline_device::CpuDevice;
-use loadline_engine::{Audited, Budgeted, Engine, EngineError, Flow, Metered, Start, Trace};
+use loadline_engine::{Audited, Budgeted, Engine, EngineError, Faulty, Injection, Metered, Start};
 use loadline_models::pipeline::WanProgram;
 use loadline_models::spec::Folder;
 use loadline_nn::{CpuKernels, TensorsAt};
@@ -17,16 +17,24 @@ use super::checkpoint::{Checkpoint, Saved};
 use super::compute::{Pipeline, Running, device_error};
 use super::host::{Frames, RunHost};
 use super::identity::Inputs;
+use super::measured::{Measured, Outcome, Progress};
 use super::output::{ResultSink, Tensor, Tensors, frames_tensor, read_latents, write_tensors};
 use super::preflight;
-use super::watch::{Watch, not_finite};
+use super::voyage::Voyage;
+use super::watch::not_finite;
 use super::weights::{self, Stamps};
+use crate::deviation::{Course, PATIENCE, Sentry};
 use crate::error::told;
 use crate::planning::{Asked, Planned, Planner, kept_hash};
 use crate::{Error, Model};
 
 /// The real stack. Its twin is `planning::forecasting::Simulated`.
-pub(super) type Real = Audited<Metered<Budgeted<CpuDevice<Pipeline>>>>;
+pub(super) type Real = Audited<Metered<Budgeted<Faulty<CpuDevice<Pipeline>>>>>;
+
+/// The machine below the decorators.
+pub(super) fn cpu(real: &mut Real) -> &mut CpuDevice<Pipeline> {
+    &mut real.inner.inner.inner.inner
+}
 
 /// Tokens that Wan's text encoder takes at most.
 const TOKENS: usize = 512;
@@ -46,6 +54,21 @@ pub struct SessionOptions {
     pub machine: Machine,
     /// Whether traces list every task and load.
     pub record: bool,
+    /// How late a run must be before its policy is asked for another plan.
+    pub patience: Nanos,
+}
+
+impl SessionOptions {
+    /// A session without traces.
+    #[must_use]
+    pub const fn new(model: Model, policy: Policy, settings: Settings, machine: Machine) -> Self {
+        Self { model, policy, settings, machine, record: false, patience: PATIENCE }
+    }
+
+    pub(super) fn planner<'a>(&'a self, loaded: &'a [LoadedBlock], more_to_come: bool) -> Planner<'a> {
+        let planner = Planner::new(&self.model, &self.machine, &self.policy, &self.settings);
+        Planner { loaded, more_to_come, ..planner }
+    }
 }
 
 /// One video to make.
@@ -71,97 +94,18 @@ pub struct JobSpec {
     pub more_to_come: bool,
 }
 
-/// What a run tells while it runs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Progress<'a> {
-    /// A plan was made.
-    Planned(&'a str),
-    /// A stage starts.
-    StageStarts {
-        /// Its name.
-        stage: &'a str,
-        /// Its passes.
-        passes: u64,
-        /// The pass that it starts with.
-        first: u64,
-    },
-    /// A task of a stage has ended.
-    Task {
-        /// The pass.
-        pass: u64,
-        /// The task.
-        task: usize,
-        /// Tasks in a pass.
-        of: usize,
-    },
-    /// There is no checkpoint to resume from; the run starts at the beginning.
-    NothingToResume(&'a Path),
-    /// A stage has ended.
-    StageEnded,
-    /// The frames are being written.
-    Writing,
-}
-
-/// One stage as measured.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StageMeasured {
-    /// Its name.
-    pub name: String,
-    /// How long it took.
-    pub time: Nanos,
-    /// The high water of live device bytes; zero if the program does not count.
-    pub device_peak: Bytes,
-    /// Time that the device waited for weights.
-    pub stall: Nanos,
-}
-
-/// A run as measured.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Measured {
-    /// Whether an earlier process did the first part: then the stages hold only what ran since.
-    pub resumed: bool,
-    /// The pass that the first of the stages began with; what it did before is in no figure.
-    pub first_pass: u64,
-    /// The stages that ran.
-    pub stages: Vec<StageMeasured>,
-    /// The digest of everything that the engine did.
-    pub digest: u64,
-}
-
-impl Measured {
-    /// The high water of live device bytes over all stages.
-    #[must_use]
-    pub fn device_peak(&self) -> Bytes {
-        self.stages.iter().map(|s| s.device_peak).max().unwrap_or(Bytes::ZERO)
-    }
-
-    /// The time of all stages.
-    #[must_use]
-    pub fn time(&self) -> Nanos {
-        self.stages.iter().map(|s| s.time).sum()
-    }
-}
-
-/// What a run gives.
-pub struct Outcome {
-    /// The plan with its forecast.
-    pub planned: Planned,
-    /// What was measured.
-    pub measured: Measured,
-    /// Everything that happened, if it was recorded.
-    pub trace: Trace,
-}
-
 /// A loaded model on this machine.
 pub struct Session {
-    options: SessionOptions,
+    pub(super) options: SessionOptions,
     folder: Folder,
     tokenizer: Tokenizer,
-    engine: Engine<Real>,
+    pub(super) engine: Engine<Real>,
     /// Storage types that the device's sources were made for.
     sources_for: Option<loadline_core::Knobs>,
     /// What the weight files are known by, once a job has opened them.
     stamps: Option<Stamps>,
+    /// The last job's request and plan, until the session was idle.
+    pub(super) last: Option<(Asked, Planned)>,
 }
 
 impl Session {
@@ -183,18 +127,24 @@ impl Session {
         let device = CpuDevice::new(Pipeline::new(kernels)).map_err(|e| weights::unreadable(&e))?;
         // The budget is set for each job; until then nothing may be allocated.
         let granule = options.machine.device.granularity;
+        let device = Faulty::new(device, Vec::new()).with_memory(options.machine.device.memory);
         let stack = Audited::new(Metered::new(Budgeted::new(device, Bytes::ZERO, granule)));
         let engine = Engine::new(stack, options.record);
         if weights::are_cached(&folder) {
             options.machine = options.machine.with_cached_files();
         }
-        Ok(Self { options, folder, tokenizer, engine, sources_for: None, stamps: None })
+        Ok(Self { options, folder, tokenizer, engine, sources_for: None, stamps: None, last: None })
     }
 
     /// The machine that plans are made for: as it was given, or with the model's files in the page cache.
     #[must_use]
     pub fn machine(&self) -> &Machine {
         &self.options.machine
+    }
+
+    /// Lets things go wrong on purpose in the jobs to come, to see what becomes of them; each fault strikes once.
+    pub fn inject(&mut self, faults: Vec<Injection>) {
+        self.engine.device.inner.inner.inner.inject(faults);
     }
 
     /// Plans a job without running it.
@@ -243,7 +193,7 @@ impl Session {
     }
 
     /// What earlier jobs have kept on the device.
-    fn loaded(&self) -> Vec<LoadedBlock> {
+    pub(super) fn loaded(&self) -> Vec<LoadedBlock> {
         let model = &self.options.model.spec.name;
         let block = |(name, bytes): (&str, Bytes)| LoadedBlock {
             block: None,
@@ -255,14 +205,8 @@ impl Session {
     }
 
     fn planner<'a>(&'a self, spec: &JobSpec, loaded: &'a [LoadedBlock]) -> Planner<'a> {
-        Planner {
-            model: &self.options.model,
-            machine: &self.options.machine,
-            policy: &self.options.policy,
-            settings: &self.options.settings,
-            loaded,
-            more_to_come: spec.more_to_come,
-        }
+        let follows = self.last.as_ref().map(|(_, planned)| planned.plan.memo.as_slice());
+        Planner { follows, ..self.options.planner(loaded, spec.more_to_come) }
     }
 
     /// The request with its tokens counted, and the tokens.
@@ -312,9 +256,9 @@ impl Session {
         let (asked, ids) = self.counted(spec)?;
         progress(Progress::Planned(&planned.plan.policy.name));
         let inputs = Inputs::new(spec, &asked, &ids);
-        self.prepare(spec, &asked, &planned, ids)?;
+        self.prepare(spec, &asked, &planned, &ids)?;
         let stamps = self.stamps()?;
-        let given = self.engine.device.inner.inner.inner.compute.job.as_ref().and_then(|job| job.host.latents.as_ref());
+        let given = cpu(&mut self.engine.device).compute.job.as_ref().and_then(|job| job.host.latents.as_ref());
         let identity = inputs.identity(&self.folder, stamps, given, &planned.plan.knobs)?;
         let plan = planned.plan.hash().to_string();
         let mut checkpoint = Checkpoint::beside(spec.output.path(), identity, plan, spec.dump.is_some());
@@ -323,34 +267,34 @@ impl Session {
             progress(Progress::NothingToResume(checkpoint.folder()));
         }
         let start = saved.map_or(Ok(Start::default()), |saved| self.restore(&mut checkpoint, &planned, saved))?;
-        let device = &mut self.engine.device.inner.inner;
-        device.set_budget(planned.budget.device - self.options.machine.device.fixed_overhead);
-        let mut watch =
-            Watch { planned: &planned, checkpoint, stop, progress, measured: Vec::new(), start, suspect: None };
-        let result = self.engine.realise(&planned.job, &planned.plan, start, &mut watch);
-        let Watch { checkpoint, mut measured, progress, suspect, .. } = watch;
-        if let Some(what) = suspect {
-            return Err(not_finite(&what));
-        }
-        let (trace, flow) = result.map_err(|e| checkpoint.kept(e.into()))?;
-        if flow == Flow::Stop {
-            return Err(Error::Interrupted(checkpoint.folder().to_owned()));
-        }
-        for (stage, traced) in measured.iter_mut().zip(&trace.stages) {
-            (stage.time, stage.stall) = (traced.length(), traced.stall);
-        }
+        let mut course = Course::new(Sentry::new(self.options.patience), &planned, &self.options.machine);
+        let voyage = Voyage { spec, asked: &asked, ids: &ids, start, stop };
+        let sailed = self.sail(&voyage, &planned, &mut checkpoint, &mut course, progress);
+        let (stages, trace) = sailed.map_err(|e| checkpoint.kept(e))?;
         progress(Progress::Writing);
         self.write_results(spec).map_err(|e| checkpoint.kept(e))?;
         checkpoint.remove();
-        let (resumed, first_pass) = (start != Start::default(), start.pass);
-        let measured = Measured { resumed, first_pass, stages: measured, digest: self.engine.device.digest() };
+        let measured = Measured {
+            resumed: start != Start::default(),
+            first_pass: start.pass,
+            stages,
+            digest: self.engine.device.digest(),
+            redecisions: course.log,
+        };
+        self.last = Some((asked, planned.clone()));
         Ok(Outcome { planned, measured, trace })
     }
 
     /// Sets up the pipeline's state and tells the device where blocks come from.
-    fn prepare(&mut self, spec: &JobSpec, asked: &Asked, planned: &Planned, ids: Vec<Vec<u32>>) -> Result<(), Error> {
+    pub(super) fn prepare(
+        &mut self,
+        spec: &JobSpec,
+        asked: &Asked,
+        planned: &Planned,
+        ids: &[Vec<u32>],
+    ) -> Result<(), Error> {
         let (model, knobs) = (&self.options.model, &planned.plan.knobs);
-        let recipe = model.recipe(&asked.request, knobs, &asked.sampling, ids)?;
+        let recipe = model.recipe(&asked.request, knobs, &asked.sampling, ids.to_vec())?;
         let part = |index: u32| {
             let block = &planned.job.blocks[index as usize];
             (&planned.job.components[block.component as usize], block.index as usize)
@@ -370,7 +314,7 @@ impl Session {
             let sources = sources.collect::<Result<Vec<_>, _>>()?;
             let files = weights::open(&self.folder)?;
             self.engine.release_all();
-            self.engine.device.inner.inner.inner.set_sources(files, sources);
+            cpu(&mut self.engine.device).set_sources(files, sources);
             self.sources_for = Some(storage_only);
         }
         let latents = match &spec.latents {
@@ -386,7 +330,7 @@ impl Session {
             dumped: Tensors::new(),
             frames: Frames::new(&recipe),
         };
-        let pipeline = &mut self.engine.device.inner.inner.inner.compute;
+        let pipeline = &mut cpu(&mut self.engine.device).compute;
         pipeline.job = Some(Running { program: WanProgram::new(recipe), layouts, host });
         Ok(())
     }
@@ -399,12 +343,17 @@ impl Session {
     }
 
     /// Brings the state of a checkpoint back.
-    fn restore(&mut self, checkpoint: &mut Checkpoint, planned: &Planned, mut saved: Saved) -> Result<Start, Error> {
+    pub(super) fn restore(
+        &mut self,
+        checkpoint: &mut Checkpoint,
+        planned: &Planned,
+        mut saved: Saved,
+    ) -> Result<Start, Error> {
         let standing = &saved.standing;
         if planned.job.stages.get(standing.stage).is_none_or(|s| standing.pass >= s.pass_count()) {
             return Err(checkpoint.damaged("it stands at a pass that this job does not have"));
         }
-        let pipeline = &mut self.engine.device.inner.inner.inner.compute;
+        let pipeline = &mut cpu(&mut self.engine.device).compute;
         let Some(job) = &mut pipeline.job else { return Ok(Start::default()) };
         let restored = job.program.restore(&mut pipeline.ops, &mut |name| saved.tensors.remove(name));
         let stage = || planned.job.stages.get(standing.stage).map_or_else(String::new, |s| s.name.clone());
@@ -415,7 +364,7 @@ impl Session {
     }
 
     fn write_results(&mut self, spec: &JobSpec) -> Result<(), Error> {
-        let Some(mut job) = self.engine.device.inner.inner.inner.compute.job.take() else { return Ok(()) };
+        let Some(mut job) = cpu(&mut self.engine.device).compute.job.take() else { return Ok(()) };
         let video = job.host.frames.finish();
         if video.values.iter().any(|v| !v.is_finite()) {
             return Err(not_finite("the frames"));

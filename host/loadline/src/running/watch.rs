@@ -1,34 +1,46 @@
-//! Who watches a run: it measures memory, saves checkpoints and stops at safe points.
+//! Who watches a run: it measures memory, saves checkpoints and looks around at safe points.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use loadline_device::memory;
-use loadline_engine::{DeviceError, Flow, Observer, StageTrace, Start};
+use loadline_engine::{Device, DeviceError, Flow, Observer, SafePoint, StageTrace, Start};
 
 use super::checkpoint::Checkpoint;
 use super::compute::device_error;
+use super::measured::{Progress, StageMeasured};
 use super::output::Tensors;
-use super::session::{Progress, Real, StageMeasured};
+use super::session::{Real, cpu};
 use crate::Error;
+use crate::deviation::{Helm, Turn};
 use crate::planning::Planned;
 
-/// Watches a run: measures, saves, stops.
-pub(super) struct Watch<'a> {
-    pub(super) planned: &'a Planned,
-    pub(super) checkpoint: Checkpoint,
-    pub(super) stop: &'a AtomicBool,
-    pub(super) progress: &'a mut dyn FnMut(Progress<'_>),
-    pub(super) measured: Vec<StageMeasured>,
-    pub(super) start: Start,
-    /// What held NaN or infinity, if anything did.
-    pub(super) suspect: Option<String>,
+/// Watches a run: measures, saves, looks around, stops.
+pub(super) struct Watch<'a, 'b> {
+    planned: &'a Planned,
+    checkpoint: &'a mut Checkpoint,
+    helm: &'a mut Helm<'b>,
+    start: Start,
+    stop: &'a AtomicBool,
+    progress: &'a mut dyn FnMut(Progress<'_>),
+    left: Left,
 }
 
-impl Observer<Real> for Watch<'_> {
+/// What a watch leaves behind.
+pub(super) struct Left {
+    /// How to go on, where the engine was stopped.
+    pub(super) turn: Turn,
+    /// What held NaN or infinity, if anything did.
+    pub(super) suspect: Option<String>,
+    /// Behind the last safe point.
+    pub(super) reached: Start,
+    pub(super) measured: Vec<StageMeasured>,
+}
+
+impl Observer<Real> for Watch<'_, '_> {
     fn stage_starts(&mut self, device: &mut Real, stage: usize) {
         memory::reset_peak(memory::Domain::Device);
-        if let Some(job) = &mut device.inner.inner.inner.compute.job {
+        if let Some(job) = &mut cpu(device).compute.job {
             job.host.frames.keep_fresh = true;
         }
         let stage_plan = &self.planned.job.stages[stage];
@@ -41,29 +53,62 @@ impl Observer<Real> for Watch<'_> {
         (self.progress)(Progress::Task { pass: at.pass, task: at.task, of });
     }
 
-    fn safe_point(&mut self, device: &mut Real, stage: usize, pass: u64) -> Result<Flow, DeviceError> {
+    fn safe_point(&mut self, device: &mut Real, at: SafePoint<'_>) -> Result<Flow, DeviceError> {
         let stages = &self.planned.job.stages;
-        let last = pass + 1 == stages[stage].pass_count();
-        let (stage, pass) = if last { (stage + 1, 0) } else { (stage, pass + 1) };
+        let last = at.pass + 1 == stages[at.stage].pass_count();
+        let (stage, pass) = if last { (at.stage + 1, 0) } else { (at.stage, at.pass + 1) };
         if stage == stages.len() {
             // Everything is computed: what is left to write takes less time than going on later.
             return Ok(Flow::Continue);
         }
-        memory::within(memory::Domain::Host, || self.save(device, stage, pass))?;
-        Ok(if self.stop.load(Ordering::Relaxed) { Flow::Stop } else { Flow::Continue })
+        memory::within(memory::Domain::Host, || {
+            self.save(device, stage, pass)?;
+            self.left.reached = Start { stage, pass };
+            if self.stop.load(Ordering::Relaxed) {
+                return Ok(Flow::Stop);
+            }
+            Ok(self.look(device, &at))
+        })
     }
 
     fn stage_ended(&mut self, _: &mut Real, trace: &StageTrace) {
         let name = self.planned.job.stages[trace.stage as usize].name.clone();
         let device_peak = memory::peak(memory::Domain::Device);
-        self.measured.push(StageMeasured { name, time: trace.length(), device_peak, stall: trace.stall });
+        self.left.measured.push(StageMeasured { name, time: trace.length(), device_peak, stall: trace.stall });
         (self.progress)(Progress::StageEnded);
     }
 }
 
-impl Watch<'_> {
+impl<'a, 'b> Watch<'a, 'b> {
+    pub(super) fn new(
+        planned: &'a Planned,
+        checkpoint: &'a mut Checkpoint,
+        helm: &'a mut Helm<'b>,
+        start: Start,
+        stop: &'a AtomicBool,
+        progress: &'a mut dyn FnMut(Progress<'_>),
+    ) -> Self {
+        let left = Left { turn: Turn::Keep, suspect: None, reached: start, measured: Vec::new() };
+        Self { planned, checkpoint, helm, start, stop, progress, left }
+    }
+
+    pub(super) fn leave(self) -> Left {
+        self.left
+    }
+
+    /// Whether things still are as the plan takes them to be, and how to go on if not.
+    fn look(&mut self, device: &mut Real, at: &SafePoint<'_>) -> Flow {
+        let told = self.helm.course.log.len();
+        let (around, in_use, now) = (device.surroundings(), device.inner.usage().in_use, device.now());
+        self.left.turn = self.helm.safe_point(self.planned, around, in_use, now, at);
+        for redecision in &self.helm.course.log[told..] {
+            (self.progress)(Progress::Redecided(redecision));
+        }
+        if matches!(self.left.turn, Turn::Keep) { Flow::Continue } else { Flow::Stop }
+    }
+
     fn save(&mut self, device: &mut Real, stage: usize, pass: u64) -> Result<(), DeviceError> {
-        let pipeline = &mut device.inner.inner.inner.compute;
+        let pipeline = &mut cpu(device).compute;
         let Some(job) = &mut pipeline.job else { return Ok(()) };
         let mut tensors = Tensors::new();
         let mut sink = |name: &str, shape: &[usize], values: &[f32]| {
@@ -71,7 +116,7 @@ impl Watch<'_> {
         };
         job.program.save(&mut pipeline.ops, &mut sink).map_err(device_error)?;
         if let Some(name) = tensors.iter().find(|(_, (_, v))| v.iter().any(|v| !v.is_finite())).map(|(name, _)| name) {
-            self.suspect = Some(format!("the numbers of '{name}'"));
+            self.left.suspect = Some(format!("the numbers of '{name}'"));
             return Err(DeviceError::Compute(format!("'{name}' is not finite")));
         }
         let fresh = std::mem::take(&mut job.host.frames.fresh);

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use loadline::core::{Bytes, Curve, DType, Machine, Nanos, OpCost, OpKind, Quantiles, Stage, StageForecast};
-use loadline::{Asked, KnobChoice, Model, Planned, Planner, Policy, SamplerOptions, policies, profile, profiles};
+use loadline::{Asked, KnobChoice, Model, Planned, Planner, Policy, policies, profile, profiles};
 
 use crate::data::{Covers, Imitation, Published, Rows};
 
@@ -81,14 +81,13 @@ fn asked(row: &Imitation, model: &Model, storage: &BTreeMap<String, String>) -> 
         tile: row.tile.as_ref().map(|tile| tile.parse().unwrap()),
         ..KnobChoice::default()
     };
-    let sampling = SamplerOptions::default();
-    Asked { request, knobs, sampling, vram: None, ram: None, used_by_others: Bytes::ZERO }
+    Asked { knobs, ..Asked::new(request) }
 }
 
 fn plan(row: &Imitation, model: &Model, policy: &Policy, storage: &BTreeMap<String, String>) -> Planned {
     let given: Vec<_> = row.settings.clone().into_iter().collect();
     let (settings, machine) = (policies::settings(policy, &given).unwrap(), machine(&row.gpu));
-    let planner = Planner { model, machine: &machine, policy, settings: &settings, loaded: &[], more_to_come: false };
+    let planner = Planner::new(model, &machine, policy, &settings);
     let planned = planner.plan(&asked(row, model, storage));
     planned.unwrap_or_else(|error| panic!("{}: {error}", row.id))
 }

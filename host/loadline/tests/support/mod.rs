@@ -8,8 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use loadline::core::{Bytes, Machine, Size};
-use loadline::{Asked, JobSpec, KnobChoice, Model, Outcome, ResultSink, Session, SessionOptions, policies, profiles};
-use loadline_models::schedule::SamplerOptions;
+use loadline::{Asked, JobSpec, Model, Outcome, ResultSink, Session, SessionOptions, policies, profiles};
 
 pub const PROMPT: &str = "A cat and a dog play with a red ball on the beach at sunset.";
 pub const NEGATIVE: &str = "blurry, low quality, static";
@@ -30,7 +29,7 @@ pub fn session_of(folder: &Path, policy: &str, settings: &[(&str, &str)]) -> Ses
     let given: Vec<(String, String)> = settings.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
     let settings = policies::settings(&policy, &given).unwrap();
     let model = Model::open(folder.to_str().unwrap()).unwrap();
-    Session::new(SessionOptions { model, policy, settings, machine: cpu(), record: true }).unwrap()
+    Session::new(SessionOptions { record: true, ..SessionOptions::new(model, policy, settings, cpu()) }).unwrap()
 }
 
 pub fn session(policy: &str) -> Session {
@@ -46,14 +45,7 @@ pub fn golden_job(dir: &Path, vram: Option<Bytes>) -> JobSpec {
     JobSpec {
         prompt: PROMPT.to_owned(),
         negative_prompt: NEGATIVE.to_owned(),
-        asked: Asked {
-            request,
-            knobs: KnobChoice::default(),
-            sampling: SamplerOptions::default(),
-            vram,
-            ram: Some(Bytes::gib(4)),
-            used_by_others: Bytes::ZERO,
-        },
+        asked: Asked { vram, ram: Some(Bytes::gib(4)), ..Asked::new(request) },
         seed: 0,
         latents: Some((fixture("wan_t2v/golden.safetensors"), Some("latents".to_owned()))),
         output: ResultSink::Video(dir.join("out.mp4")),

@@ -49,8 +49,7 @@ pub struct SamplerOptions {
     /// Size-dependent shift, required if `use_dynamic_shifting` is set; see [`dynamic_mu`].
     pub mu: Option<f64>,
     /// Unshifted noise levels to use for the flow schedulers, one a step, instead of the schedule's own. Flux's
-    /// pipeline
-    /// passes n levels from 1 to 1/n. They are rounded to f32 by Euler, as the reference does.
+    /// pipeline passes n levels from 1 to 1/n. They are rounded to f32 by Euler, as the reference does.
     pub sigmas: Option<Vec<f64>>,
 }
 
@@ -68,8 +67,7 @@ impl Sampler {
     /// # Errors
     ///
     /// [`ScheduleError`] if the class or a setting is not implemented, a field is of the wrong type, an option is
-    /// out of
-    /// range, or the settings lead to factors that are not finite.
+    /// out of range, or the settings lead to factors that are not finite.
     pub fn from_config(
         json: &serde_json::Value,
         steps: usize,

@@ -126,7 +126,7 @@ pub enum WeightError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TensorProblem {
     /// Element type that is not known.
-    #[error("unknown element type {found}; known are {}", FileDtype::known())]
+    #[error("unknown element type {}; known are {}", found.escape_debug(), FileDtype::known())]
     UnknownDtype {
         /// As in the file.
         found: String,

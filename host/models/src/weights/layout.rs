@@ -23,8 +23,8 @@ pub(super) fn bytes(shape: &[u64], dtype: FileDtype) -> Result<u64, TensorProble
     dtype.bytes_for(elements(shape)?).ok_or_else(overflow)
 }
 
-/// Sorts the tensors of one file by name after checking them against each other and the file's size.
-pub(super) fn checked(file: &Path, len: u64, mut tensors: Vec<TensorEntry>) -> Result<Vec<TensorEntry>, WeightError> {
+/// Sorts the tensors of one file by place after checking them against each other and the file's size.
+pub(super) fn placed(file: &Path, len: u64, mut tensors: Vec<TensorEntry>) -> Result<Vec<TensorEntry>, WeightError> {
     for tensor in &tensors {
         check_inside(len, tensor).map_err(|problem| WeightError::tensor(file, &tensor.name, problem))?;
     }
@@ -33,6 +33,11 @@ pub(super) fn checked(file: &Path, len: u64, mut tensors: Vec<TensorEntry>) -> R
     if let Some([first, second]) = overlap {
         return Err(WeightError::tensor(file, &second.name, TensorProblem::Overlaps { other: first.name.clone() }));
     }
+    Ok(tensors)
+}
+
+/// Sorts the tensors of one file by name, of which each must be another.
+pub(super) fn named(file: &Path, mut tensors: Vec<TensorEntry>) -> Result<Vec<TensorEntry>, WeightError> {
     tensors.sort_by(|a, b| a.name.cmp(&b.name));
     match tensors.windows(2).find(|w| w[0].name == w[1].name) {
         Some(pair) => Err(WeightError::tensor(file, &pair[0].name, TensorProblem::Duplicate)),

@@ -11,7 +11,7 @@ use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAcce
 use super::layout::{self, DIMENSIONS_MAX};
 use super::{FileDtype, TensorEntry, TensorProblem, WeightError};
 
-/// Longest header that is read, as in the format's own library.
+/// Longest header that is read, of GGUF files too; as in the library of safetensors.
 pub const HEADER_BYTES_MAX: u64 = 100_000_000;
 
 const LENGTH_BYTES: u64 = 8;
@@ -37,17 +37,16 @@ pub fn read_safetensors(
         to_entry(raw, data, len, index).map_err(|problem| WeightError::tensor(file, &name, problem))
     };
     let entries: Vec<TensorEntry> = raw.into_iter().map(entry).collect::<Result<_, _>>()?;
-    let entries = layout::checked(file, len, entries)?;
+    let entries = layout::placed(file, len, entries)?;
     check_filled(file, data, len, &entries)?;
-    Ok(entries)
+    layout::named(file, entries)
 }
 
-/// A gap or a rest is what a half-overwritten file looks like; the format's own library refuses both.
+/// A gap or a rest is what a half-overwritten file looks like; the format's own library refuses both. `entries` are in
+/// the order of the file.
 fn check_filled(file: &Path, data: u64, len: u64, entries: &[TensorEntry]) -> Result<(), WeightError> {
-    let mut in_file: Vec<&TensorEntry> = entries.iter().collect();
-    in_file.sort_by_key(|t| (t.offset, t.bytes));
     let mut end = data;
-    for tensor in in_file {
+    for tensor in entries {
         if tensor.offset > end {
             let gap = TensorProblem::Gap { bytes: tensor.offset - end };
             return Err(WeightError::tensor(file, &tensor.name, gap));

@@ -11,12 +11,15 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, fstat, open, openat, renameat, statat, unlinkat};
+use rustix::io::Errno;
 use rustix::process::geteuid;
 
 /// More than the code of any component that may be loaded.
 const FILE_BYTES: u64 = 512 << 20;
 /// Files that are kept, newest first: some versions of some policies for some processors.
 const FILES: usize = 64;
+/// Names that are tried for a file that is being written.
+const NAMES: usize = 64;
 /// Characters of a key: a digest of 256 bits.
 const KEY: usize = 64;
 /// Permissions of everyone but the owner.
@@ -52,17 +55,17 @@ impl Folder {
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile || !is_private(&stat) {
             return None;
         }
-        let mut bytes = Vec::with_capacity(usize::try_from(stat.st_size.clamp(0, 1 << 24)).unwrap_or(0));
+        let size = u64::try_from(stat.st_size).ok().filter(|size| *size <= FILE_BYTES)?;
+        let mut bytes = Vec::with_capacity(usize::try_from(size).ok()?);
         File::from(handle).take(FILE_BYTES).read_to_end(&mut bytes).ok()?;
         Some(bytes)
     }
 
     /// Puts a file in place, whole or not at all.
     pub(super) fn write(&self, name: &str, parts: &[&[u8]]) -> io::Result<()> {
-        static WRITTEN: AtomicU64 = AtomicU64::new(0);
-        let turn = WRITTEN.fetch_add(1, Ordering::Relaxed);
-        let temporary = format!(".{}-{turn}-{name}", std::process::id());
-        let written = self.fill(&temporary, parts).and_then(|()| Ok(renameat(&self.0, &temporary, &self.0, name)?));
+        let (temporary, mut file) = self.fresh(name)?;
+        let filled = parts.iter().try_for_each(|part| file.write_all(part));
+        let written = filled.and_then(|()| Ok(renameat(&self.0, &temporary, &self.0, name)?));
         if written.is_err() {
             // What is left of it counts among the files that are tidied away.
             let _ = unlinkat(&self.0, &temporary, AtFlags::empty());
@@ -71,10 +74,21 @@ impl Folder {
         written
     }
 
-    fn fill(&self, name: &str, parts: &[&[u8]]) -> io::Result<()> {
+    /// A file of nobody else. Processes in two containers may have the same number and share the folder: a name that is
+    /// taken is another's, who may be writing.
+    fn fresh(&self, name: &str) -> io::Result<(String, File)> {
+        static TURN: AtomicU64 = AtomicU64::new(0);
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let mut file = File::from(openat(&self.0, name, flags, Mode::RUSR | Mode::WUSR)?);
-        parts.iter().try_for_each(|part| file.write_all(part))
+        for _ in 0..NAMES {
+            let turn = TURN.fetch_add(1, Ordering::Relaxed);
+            let temporary = format!(".{}-{turn}-{name}", std::process::id());
+            match openat(&self.0, &temporary, flags, Mode::RUSR | Mode::WUSR) {
+                Ok(handle) => return Ok((temporary, File::from(handle))),
+                Err(Errno::EXIST) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(io::ErrorKind::AlreadyExists.into())
     }
 
     /// Removes all but the newest files.

@@ -4,6 +4,7 @@ use loadline_core::{SettingValue, Settings};
 use serde_json::{Map, Value};
 
 use super::{Kind, Schema, Setting, SettingsError};
+use crate::text::line;
 
 /// Settings from texts, as they stand on a command line. What is not given has its default.
 ///
@@ -16,7 +17,7 @@ pub fn resolve(schema: &Schema, given: &[(String, String)]) -> Result<Settings, 
         if given[..i].iter().any(|(earlier, _)| earlier == key) {
             return Err(SettingsError::Twice { key: key.clone() });
         }
-        let value = setting.kind.take(&read(&setting.kind, text)).ok_or_else(|| unfit(setting, text.clone()))?;
+        let value = setting.kind.take(&read(&setting.kind, text)).ok_or_else(|| unfit(setting, text))?;
         settings.insert(key.clone(), value);
     }
     Ok(settings)
@@ -37,7 +38,7 @@ pub fn resolve_json(schema: &Schema, given: &Map<String, Value>) -> Result<Setti
             _ => value.clone(),
         };
         let got = || value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        settings.insert(key.clone(), setting.kind.take(&word).ok_or_else(|| unfit(setting, got()))?);
+        settings.insert(key.clone(), setting.kind.take(&word).ok_or_else(|| unfit(setting, &got()))?);
     }
     Ok(settings)
 }
@@ -48,7 +49,7 @@ fn defaults(schema: &Schema) -> Settings {
 
 fn find<'a>(schema: &'a Schema, key: &str) -> Result<&'a Setting, SettingsError> {
     schema.get(key).ok_or_else(|| SettingsError::Unknown {
-        key: key.to_owned(),
+        key: line(key),
         nearest: nearest(schema.settings().iter().map(|s| s.key.as_str()), key).map(str::to_owned),
         known: schema.settings().iter().map(|s| s.key.clone()).collect(),
     })
@@ -68,14 +69,15 @@ fn read(kind: &Kind, text: &str) -> Value {
     }
 }
 
-fn unfit(setting: &Setting, got: String) -> SettingsError {
+fn unfit(setting: &Setting, got: &str) -> SettingsError {
     let default = match &setting.default {
         SettingValue::Boolean(b) => b.to_string(),
         SettingValue::Integer(i) => i.to_string(),
         SettingValue::Number(n) => n.to_string(),
         SettingValue::Text(t) => t.clone(),
     };
-    SettingsError::Value { key: setting.key.clone(), got, expected: setting.kind.to_string(), default }
+    let (expected, default) = (line(&setting.kind.to_string()), line(&default));
+    SettingsError::Value { key: setting.key.clone(), got: line(got), expected, default }
 }
 
 /// The name that is most like what was given, if any is much like it.

@@ -6,6 +6,7 @@ use loadline_core::SettingValue;
 use serde_json::{Map, Value};
 
 use super::SchemaError;
+use crate::text;
 
 const SCHEMA_BYTES: usize = 64 << 10;
 const SETTINGS: usize = 64;
@@ -118,7 +119,7 @@ impl Schema {
             return Err(SchemaError::TooMany { count: properties.len(), limit: SETTINGS });
         }
         let settings = properties.iter().map(|(key, value)| setting(key, value)).collect::<Result<_, _>>()?;
-        Ok(Self { settings, json: text.to_owned() })
+        Ok(Self { settings, json: text::json(text) })
     }
 
     /// The settings, in the order in which the policy declares them.
@@ -127,7 +128,8 @@ impl Schema {
         &self.settings
     }
 
-    /// The schema as it was given; empty where the policy has no settings.
+    /// The schema as it was given, with what a terminal would act on written as JSON escapes; empty where the policy
+    /// has no settings.
     #[must_use]
     pub fn json(&self) -> &str {
         &self.json
@@ -150,7 +152,8 @@ fn properties(schema: &Value) -> Option<&Map<String, Value>> {
 }
 
 fn setting(key: &str, value: &Value) -> Result<Setting, SchemaError> {
-    let wrong = |reason: String| SchemaError::Setting { key: key.chars().take(64).collect(), reason };
+    let named: String = key.chars().take(64).collect();
+    let wrong = |reason: String| SchemaError::Setting { key: text::line(&named), reason: text::line(&reason) };
     let letter = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
     if key.is_empty() || key.len() > 64 || !key.chars().all(letter) {
         return Err(wrong("a key is made of 1 to 64 lower-case letters, digits and '_'".to_owned()));
@@ -159,11 +162,16 @@ fn setting(key: &str, value: &Value) -> Result<Setting, SchemaError> {
     let kind = kind(object).map_err(wrong)?;
     let default = object.get("default").ok_or_else(|| wrong("it has no 'default'".to_owned()))?;
     let default = kind.take(default).ok_or_else(|| wrong(format!("its default {default} is not {kind}")))?;
+    if let SettingValue::Text(text) = &default
+        && !text.chars().all(text::is_shown)
+    {
+        return Err(wrong("its default has characters that cannot be shown".to_owned()));
+    }
     let text = |name: &str| object.get(name).and_then(Value::as_str);
     Ok(Setting {
         key: key.to_owned(),
-        title: crate::lift::line(text("title").unwrap_or(key)),
-        description: crate::lift::line(text("description").unwrap_or_default()),
+        title: text::line(text("title").unwrap_or(key)),
+        description: text::line(text("description").unwrap_or_default()),
         kind,
         default,
     })
@@ -175,7 +183,7 @@ fn kind(object: &Map<String, Value>) -> Result<Kind, String> {
         "boolean" => (Kind::Boolean, &[]),
         "integer" => (integer(object)?, &["minimum", "maximum"]),
         "number" => (number(object)?, &["minimum", "maximum"]),
-        "string" => (text(object)?, &["enum", "maxLength"]),
+        "string" => (word(object)?, &["enum", "maxLength"]),
         other => return Err(format!("its type is '{other}', not boolean, integer, number or string")),
     };
     let common = ["type", "title", "description", "default"];
@@ -212,14 +220,16 @@ fn number(object: &Map<String, Value>) -> Result<Kind, String> {
     }
 }
 
-fn text(object: &Map<String, Value>) -> Result<Kind, String> {
+fn word(object: &Map<String, Value>) -> Result<Kind, String> {
     const LENGTH: u64 = 4096;
     let choices = match object.get("enum") {
         None => Vec::new(),
         Some(list) => {
             let words: Option<Vec<String>> =
                 list.as_array().map(|l| l.iter().map(|v| v.as_str().map(str::to_owned)).collect()).unwrap_or_default();
-            words.filter(|w| !w.is_empty()).ok_or("its enum is not a list of texts")?
+            let words = words.filter(|w| !w.is_empty()).ok_or("its enum is not a list of texts")?;
+            let shown = words.iter().all(|word| word.chars().all(text::is_shown));
+            if shown { words } else { return Err("its enum has characters that cannot be shown".to_owned()) }
         }
     };
     let max_length = match object.get("maxLength") {

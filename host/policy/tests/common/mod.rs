@@ -177,6 +177,7 @@ pub fn situation<'a>(job: &'a Job, machine: &'a Machine, budget: Budget, setting
         cause: Cause::Start,
         job,
         from_stage: 0,
+        from_pass: 0,
         machine,
         budget,
         settings,

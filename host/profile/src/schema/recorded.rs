@@ -51,7 +51,7 @@ impl fmt::Display for SiteRow {
         let SitePoint { dims, time_ns } = &self.0;
         let last = dims.iter().rposition(|d| *d != 0).unwrap_or(0);
         let text: Vec<String> = dims[..=last].iter().map(u64::to_string).collect();
-        write!(f, "{} {:.0} {:.0} {:.0}", text.join("x"), time_ns.p10, time_ns.p50, time_ns.p90)
+        write!(f, "{} {} {} {}", text.join("x"), time_ns.p10, time_ns.p50, time_ns.p90)
     }
 }
 
@@ -122,10 +122,25 @@ pub struct MeasurementRow {
     pub figure: Quantiles,
 }
 
+impl MeasurementRow {
+    /// A figure rounded to five digits, which is more than a measurement is worth and less than would blur a diff.
+    #[must_use]
+    pub fn rounded(setting: String, figure: Quantiles) -> Self {
+        let round = |value: f64| digits(value).parse().unwrap_or(value);
+        Self { setting, figure: Quantiles { p10: round(figure.p10), p50: round(figure.p50), p90: round(figure.p90) } }
+    }
+}
+
+fn digits(value: f64) -> String {
+    format!("{value:.4e}")
+}
+
 impl fmt::Display for MeasurementRow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // What was not rounded is written out: it must read back as the same.
+        let text = |value: f64| Some(digits(value)).filter(|d| d.parse() == Ok(value)).unwrap_or(format!("{value:e}"));
         let Quantiles { p10, p50, p90 } = self.figure;
-        write!(f, "{}: {p10:.4e} {p50:.4e} {p90:.4e}", self.setting)
+        write!(f, "{}: {} {} {}", self.setting, text(p10), text(p50), text(p90))
     }
 }
 
@@ -153,13 +168,16 @@ mod tests {
 
     #[test]
     fn rows_read_back_as_they_were_written() {
-        for text in ["64x1536x1536 91000 93000 99000", "4096 1 2 3", "4x8x16x27 5 6 7"] {
+        for text in ["64x1536x1536 91000 93000 99000", "4096 1 2 3", "4x8x16x27 5 6 7", "8 0.001 0.25 1.5"] {
             assert_eq!(text.parse::<SiteRow>().unwrap().to_string(), text);
         }
         for text in ["", "64", "64 1 2", "64 1 2 3 4", "ax2 1 2 3", "1x2x3x4x5 1 2 3"] {
             assert!(text.parse::<SiteRow>().is_err(), "{text}");
         }
-        let row = "4096 bytes, 2 threads: 1.2000e9 1.3000e9 1.4000e9";
-        assert_eq!(row.parse::<MeasurementRow>().unwrap().to_string(), row);
+        for row in ["4096 bytes, 2 threads: 1.2000e9 1.3000e9 1.4000e9", "a: b: 1.2345678e9 0.0000e0 1.0000e21"] {
+            assert_eq!(row.parse::<MeasurementRow>().unwrap().to_string(), row);
+        }
+        let exact = Quantiles::exactly(123_456_789.0);
+        assert_eq!(MeasurementRow::rounded("a".to_owned(), exact).to_string(), "a: 1.2346e8 1.2346e8 1.2346e8");
     }
 }

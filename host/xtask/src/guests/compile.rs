@@ -6,7 +6,7 @@ use std::process::Command;
 
 use cargo_metadata::{MetadataCommand, Package, TargetKind};
 
-use super::{SOURCES, TARGET, rustc};
+use super::{Sources, TARGET, rustc};
 use crate::{Outcome, Stop, shell};
 
 /// The compiler that built the components. Another one gives other bytes.
@@ -21,13 +21,16 @@ pub(super) struct Toolchain {
 /// Compiles the workspace of the policies.
 pub(super) struct Compiler {
     root: PathBuf,
+    manifest: &'static str,
+    package: Option<&'static str>,
     sysroot: PathBuf,
     toolchain: Toolchain,
 }
 
 impl Compiler {
-    pub(super) fn new(root: &Path) -> Outcome<Self> {
-        Ok(Self { root: root.to_owned(), sysroot: sysroot()?, toolchain: toolchain()? })
+    pub(super) fn new(root: &Path, sources: &Sources) -> Outcome<Self> {
+        let Sources { manifest, package, .. } = *sources;
+        Ok(Self { root: root.to_owned(), manifest, package, sysroot: sysroot()?, toolchain: toolchain()? })
     }
 
     pub(super) fn toolchain(&self) -> &Toolchain {
@@ -40,19 +43,31 @@ impl Compiler {
         let target_dir = self.root.join("target/guests");
         shell::run(&mut self.cargo_build(&target_dir, locked)?)?;
         let release = target_dir.join(TARGET).join("release");
-        packages.iter().filter_map(policy).map(|(name, file)| Ok((name, read(&release.join(file))?))).collect()
+        packages
+            .iter()
+            .filter(|package| self.is_wanted(package))
+            .filter_map(policy)
+            .map(|(name, file)| Ok((name, read(&release.join(file))?)))
+            .collect()
+    }
+
+    fn is_wanted(&self, package: &Package) -> bool {
+        self.package.is_none_or(|wanted| package.name.as_str() == wanted)
     }
 
     fn packages(&self) -> Outcome<Vec<Package>> {
-        let manifest = self.root.join(SOURCES);
+        let manifest = self.root.join(self.manifest);
         let metadata = MetadataCommand::new().manifest_path(manifest).no_deps().exec();
-        Ok(metadata.map_err(|error| Stop::failed(format!("cannot read {SOURCES}: {error}")))?.packages)
+        Ok(metadata.map_err(|error| Stop::failed(format!("cannot read {}: {error}", self.manifest)))?.packages)
     }
 
     fn cargo_build(&self, target_dir: &Path, locked: bool) -> Outcome<Command> {
         let mut cargo = Command::new("cargo");
         cargo.current_dir(&self.root).args(["build", "--release", "--target", TARGET]);
-        cargo.arg("--manifest-path").arg(SOURCES).arg("--target-dir").arg(target_dir);
+        cargo.arg("--manifest-path").arg(self.manifest).arg("--target-dir").arg(target_dir);
+        if let Some(package) = self.package {
+            cargo.args(["--package", package]);
+        }
         if locked {
             cargo.arg("--locked");
         }

@@ -1,4 +1,4 @@
-//! The shipped policies: from their sources to the components that are committed.
+//! The shipped policies, and the hostile one of the tests: from their sources to the components that are committed.
 //!
 //! The components are committed so that building the host needs no WebAssembly
 //! target. In return `check` has to prove that they are what the sources build
@@ -15,10 +15,20 @@ use compile::Compiler;
 pub use rustc::stand_in;
 use set::ComponentSet;
 
-/// The workspace of the policies' sources.
-const SOURCES: &str = "policies/Cargo.toml";
-/// Where the built components and their manifest are committed.
-const COMPONENTS: &str = "policies/components";
+/// Guests that are built together.
+struct Sources {
+    /// The workspace of their sources.
+    manifest: &'static str,
+    /// The one package of the workspace that is a guest; all of them where none is named.
+    package: Option<&'static str>,
+    /// Where the built components and their manifest are committed.
+    components: &'static str,
+}
+
+const ALL: [Sources; 2] = [
+    Sources { manifest: "policies/Cargo.toml", package: None, components: "policies/components" },
+    Sources { manifest: "plugins/Cargo.toml", package: Some("hostile"), components: "plugins/hostile/components" },
+];
 /// What a policy is compiled for: no WASI, so no clock, files, network or randomness.
 const TARGET: &str = "wasm32-unknown-unknown";
 /// Set to 1 by a caller that has shown in another way that the sources compile.
@@ -30,9 +40,11 @@ const ALLOW_SKIP: &str = "LOADLINE_ALLOW_SKIP_GUESTS";
 /// When the target cannot be installed, a policy does not compile, or its module is no component of the contract.
 pub fn build(root: &Path) -> Outcome {
     install_target()?;
-    let built = components(root, false)?;
-    built.write(&root.join(COMPONENTS))?;
-    println!("{COMPONENTS}: {}", built.summary());
+    for sources in &ALL {
+        let built = components(root, sources, false)?;
+        built.write(&root.join(sources.components))?;
+        println!("{}: {}", sources.components, built.summary());
+    }
     Ok(())
 }
 
@@ -45,20 +57,25 @@ pub fn check(root: &Path) -> Outcome {
     if let Err(stop) = install_target() {
         return skip(&stop);
     }
-    let built = components(root, true)?;
-    let differences = built.differences(&root.join(COMPONENTS))?;
+    ALL.iter().try_for_each(|sources| check_one(root, sources))
+}
+
+fn check_one(root: &Path, sources: &Sources) -> Outcome {
+    let Sources { manifest, components: folder, .. } = sources;
+    let built = components(root, sources, true)?;
+    let differences = built.differences(&root.join(folder))?;
     if differences.is_empty() {
-        println!("{COMPONENTS} is what {SOURCES} builds to: {}", built.summary());
+        println!("{folder} is what {manifest} builds to: {}", built.summary());
         return Ok(());
     }
     Err(Stop::failed(format!(
-        "{COMPONENTS} is not what {SOURCES} builds to; run `cargo xtask guests` and commit the result\n  {}",
+        "{folder} is not what {manifest} builds to; run `cargo xtask guests` and commit the result\n  {}",
         differences.join("\n  ")
     )))
 }
 
-fn components(root: &Path, locked: bool) -> Outcome<ComponentSet> {
-    let compiler = Compiler::new(root)?;
+fn components(root: &Path, sources: &Sources, locked: bool) -> Outcome<ComponentSet> {
+    let compiler = Compiler::new(root, sources)?;
     let mut set = ComponentSet::new(compiler.toolchain().clone());
     for (name, module) in compiler.modules(locked)? {
         set.add(&name, encode(&name, &module)?);
@@ -85,8 +102,8 @@ fn install_target() -> Outcome {
 
 fn skip(why: &Stop) -> Outcome {
     let text = format!(
-        "SKIPPED: nothing proves that {COMPONENTS} is what {SOURCES} builds to: \
-         the target {TARGET} is not installed and cannot be added ({why})"
+        "SKIPPED: nothing proves that the committed components are what their sources build to: the target {TARGET} \
+         is not installed and cannot be added ({why})"
     );
     if std::env::var(ALLOW_SKIP).is_ok_and(|value| value == "1") {
         println!("{text}; {ALLOW_SKIP}=1 lets it pass");

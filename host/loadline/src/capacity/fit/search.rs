@@ -36,14 +36,7 @@ impl<'a> Search<'a> {
     }
 
     fn planner(&self, contender: &'a Contender) -> Planner<'a> {
-        Planner {
-            model: self.question.model,
-            machine: self.question.machine,
-            policy: &contender.policy,
-            settings: &contender.settings,
-            loaded: &[],
-            more_to_come: false,
-        }
+        Planner::new(self.question.model, self.question.machine, &contender.policy, &contender.settings)
     }
 
     /// Says no to a request that the model or the machine does not allow, as every other command does.

@@ -3,7 +3,7 @@
 use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 
-use super::super::WeightError;
+use super::super::{HEADER_BYTES_MAX, WeightError};
 
 /// Longest name of a tensor or key, and longest text that is kept.
 pub(super) const TEXT_BYTES_MAX: u64 = 1 << 16;
@@ -80,7 +80,8 @@ impl<'a, R: Read + Seek> Cursor<'a, R> {
         self.reader.seek_relative(bytes as i64).map_err(WeightError::io(self.file))
     }
 
-    /// Moves the position on, if the file is that long.
+    /// Moves the position on, if the file is that long and this can still be its header: without a limit a header that
+    /// lies about its lists would have us walk through all of a file's weights.
     fn claim(&mut self, bytes: u64, part: &str) -> Result<(), WeightError> {
         let needs = self.position.saturating_add(bytes);
         if needs > self.len {
@@ -90,6 +91,10 @@ impl<'a, R: Read + Seek> Cursor<'a, R> {
                 needs,
                 has: self.len,
             });
+        }
+        if needs > HEADER_BYTES_MAX {
+            let (file, what) = (self.file.to_owned(), "a header length".to_owned());
+            return Err(WeightError::TooLarge { file, what, value: needs, limit: HEADER_BYTES_MAX });
         }
         self.position = needs;
         Ok(())

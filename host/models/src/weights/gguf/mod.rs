@@ -62,7 +62,7 @@ pub fn read_gguf(reader: &mut (impl Read + Seek), file: &Path, index: usize) -> 
         entry.map_err(|problem| WeightError::tensor(file, &name, problem))
     };
     let entries: Vec<TensorEntry> = raw.into_iter().map(place).collect::<Result<_, _>>()?;
-    let tensors = layout::checked(file, cursor.len(), entries)?;
+    let tensors = layout::named(file, layout::placed(file, cursor.len(), entries)?)?;
     Ok(GgufHeader { version, alignment, metadata, tensors })
 }
 

@@ -1,0 +1,167 @@
+//! From start to end of one job: the engine's calls, and what happens between them when a plan cannot be gone on with.
+
+use std::sync::atomic::AtomicBool;
+
+use loadline_core::{Bytes, Cause};
+use loadline_engine::{EngineError, Flow, Start, Trace};
+
+use super::checkpoint::Checkpoint;
+use super::measured::{Progress, StageMeasured};
+use super::session::{JobSpec, Session};
+use super::watch::{Left, Watch, not_finite};
+use crate::Error;
+use crate::deviation::{Course, Helm, Turn};
+use crate::planning::{Asked, Planned};
+
+/// What a run is for, whichever plan it goes by.
+pub(super) struct Voyage<'a> {
+    pub(super) spec: &'a JobSpec,
+    pub(super) asked: &'a Asked,
+    pub(super) ids: &'a [Vec<u32>],
+    /// Where it begins in this process.
+    pub(super) start: Start,
+    pub(super) stop: &'a AtomicBool,
+}
+
+/// How one call of the engine ended.
+struct Leg {
+    measured: Vec<StageMeasured>,
+    trace: Trace,
+    /// What comes next, and whether the pass that was running is lost; nothing if the job has ended.
+    next: Option<(Turn, bool)>,
+    /// Behind the last safe point.
+    reached: Start,
+}
+
+impl Session {
+    /// Realises a plan, and others where it cannot be gone on with, until the job has ended. Gives the stages as
+    /// measured, and the trace.
+    pub(super) fn sail(
+        &mut self,
+        voyage: &Voyage<'_>,
+        planned: &Planned,
+        checkpoint: &mut Checkpoint,
+        course: &mut Course,
+        progress: &mut dyn FnMut(Progress<'_>),
+    ) -> Result<(Vec<StageMeasured>, Trace), Error> {
+        let (mut running, mut start) = (Box::new(planned.clone()), voyage.start);
+        let (mut measured, mut trace) = (Vec::new(), Trace::default());
+        loop {
+            let leg = self.leg(voyage, &running, start, checkpoint, course, progress)?;
+            merge(&mut measured, leg.measured);
+            trace.stages.extend(leg.trace.stages);
+            let Some((turn, lost)) = leg.next else { return Ok((measured, trace)) };
+            match turn {
+                Turn::Switch(planned) => running = planned,
+                Turn::Keep => {}
+                Turn::Stop => return Err(stopped(course)),
+            }
+            start = if lost { self.rewind(voyage, &running, checkpoint)? } else { leg.reached };
+            checkpoint.goes_on_with(running.plan.hash().to_string());
+        }
+    }
+
+    fn leg(
+        &mut self,
+        voyage: &Voyage<'_>,
+        running: &Planned,
+        start: Start,
+        checkpoint: &mut Checkpoint,
+        course: &mut Course,
+        progress: &mut dyn FnMut(Progress<'_>),
+    ) -> Result<Leg, Error> {
+        let loaded = self.loaded();
+        let fixed = self.options.machine.device.fixed_overhead;
+        self.engine.device.inner.inner.set_budget(running.budget.device - fixed);
+        let planner = self.options.planner(&loaded, voyage.spec.more_to_come);
+        let mut helm = Helm { planner, asked: voyage.asked, course };
+        let mut watch = Watch::new(running, checkpoint, &mut helm, start, voyage.stop, progress);
+        let result = self.engine.realise(&running.job, &running.plan, start, &mut watch);
+        let Left { turn, suspect, reached, mut measured } = watch.leave();
+        if let Some(what) = suspect {
+            return Err(not_finite(&what));
+        }
+        let (trace, next) = match result {
+            Ok((trace, Flow::Continue)) => (trace, None),
+            Ok((_, Flow::Stop)) if matches!(turn, Turn::Keep) => {
+                return Err(Error::Interrupted(checkpoint.folder().to_owned()));
+            }
+            Ok((trace, Flow::Stop)) => (trace, Some((turn, false))),
+            Err(error) => {
+                let turn = lost(&mut helm, running, error, reached, progress)?;
+                (Trace::default(), Some((turn, true)))
+            }
+        };
+        for (stage, traced) in measured.iter_mut().zip(&trace.stages) {
+            (stage.time, stage.stall) = (traced.length(), traced.stall);
+        }
+        Ok(Leg { measured, trace, next, reached })
+    }
+
+    /// Brings back the state of the last safe point after a pass was lost.
+    fn rewind(&mut self, voyage: &Voyage<'_>, running: &Planned, checkpoint: &mut Checkpoint) -> Result<Start, Error> {
+        self.prepare(voyage.spec, voyage.asked, running, voyage.ids)?;
+        match checkpoint.again()? {
+            Some(saved) => self.restore(checkpoint, running, saved),
+            None => Ok(Start::default()),
+        }
+    }
+
+    /// Nothing is to do for now: asks the policy of the last job what stays loaded meanwhile, and gives back the rest.
+    /// What a policy that fails or refuses has kept is given back, too. Gives the device bytes that stay.
+    ///
+    /// # Errors
+    /// If the machine's profile names kernels that this machine does not have.
+    pub fn idle(&mut self) -> Result<Bytes, Error> {
+        if let Some((asked, planned)) = self.last.take() {
+            let loaded = self.loaded();
+            if let Some(retained) = self.options.planner(&loaded, false).retained_when_idle(&asked, &planned)? {
+                let retained: Vec<_> = retained.iter().map(|id| planned.job.block(*id)).collect();
+                self.engine.release_but(|name, bytes| retained.iter().any(|b| b.name == name && b.slab == bytes));
+            }
+        }
+        Ok(self.engine.kept_bytes())
+    }
+}
+
+/// What to do about a pass that failed.
+///
+/// # Errors
+/// The failure, if nothing can be done about it.
+fn lost(
+    helm: &mut Helm<'_>,
+    running: &Planned,
+    error: EngineError,
+    reached: Start,
+    progress: &mut dyn FnMut(Progress<'_>),
+) -> Result<Turn, Error> {
+    let Some(turn) = helm.failed(running, &error, (reached.stage, reached.pass)) else { return Err(error.into()) };
+    if let Some(last) = helm.course.log.last() {
+        progress(Progress::Redecided(last));
+    }
+    Ok(turn)
+}
+
+/// Adds what was measured under one plan. A stage that another plan went on with, or took up again, is one stage.
+fn merge(measured: &mut Vec<StageMeasured>, part: Vec<StageMeasured>) {
+    for stage in part {
+        match measured.last_mut().filter(|last| last.name == stage.name) {
+            Some(last) => {
+                last.time += stage.time;
+                last.stall += stage.stall;
+                last.device_peak = last.device_peak.max(stage.device_peak);
+            }
+            None => measured.push(stage),
+        }
+    }
+}
+
+/// The error of a run that found no way to go on.
+fn stopped(course: &Course) -> Error {
+    let last = course.log.last();
+    let what = last.map_or_else(String::new, ToString::to_string);
+    match last.map(|last| last.cause) {
+        Some(Cause::HostLow) => Error::HostMemory(what),
+        _ => Error::DeviceMemory(what),
+    }
+}

@@ -1,0 +1,237 @@
+//! Things go wrong: on the simulator for real models, and in real runs of the fixture.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::sync::atomic::AtomicBool;
+
+use loadline::core::{Bytes, Machine};
+use loadline::deviation::{Answer, Fault, Injection, Moment, Redecision, Rehearsal, injection, rehearse};
+use loadline::{
+    Asked, Error, KnobChoice, Model, Outcome, Planned, Planner, Policy, SamplerOptions, policies, profiles,
+};
+
+const SMALL: &str = "wan2.1-t2v-1.3b";
+const LARGE: &str = "wan2.1-t2v-14b";
+const POLICIES: [&str; 4] = ["auto-tune", "threshold", "manual-swap", "lazy-load"];
+
+struct Case {
+    model: Model,
+    machine: Machine,
+    asked: Asked,
+}
+
+/// Wan 2.1 at its usual size on a card of 12 GB.
+fn wan(name: &str, vram: u64) -> Case {
+    let model = Model::open(name).unwrap();
+    let machine = profiles::find_or_open("rtx-3060-12gb", |p| std::fs::File::open(p)).unwrap().to_machine().unwrap();
+    let asked = Asked {
+        request: loadline::core::Request { steps: 6, ..model.default_request().unwrap() },
+        knobs: KnobChoice::default(),
+        sampling: SamplerOptions::default(),
+        vram: Some(Bytes::gib(vram)),
+        ram: None,
+        used_by_others: Bytes::ZERO,
+    };
+    Case { model, machine, asked }
+}
+
+impl Case {
+    fn rehearse(&self, policy: &str, faults: &[&str]) -> (Planned, Rehearsal) {
+        let policy = policies::load(policy).unwrap();
+        let settings = settings(&policy);
+        let planner = Planner::new(&self.model, &self.machine, &policy, &settings);
+        let planned = planner.plan(&self.asked).unwrap();
+        let script: Vec<Injection> = faults.iter().map(|f| injection(f, &planned.job).unwrap()).collect();
+        let rehearsal = rehearse(&planner, &self.asked, &planned, &script).unwrap();
+        (planned, rehearsal)
+    }
+}
+
+fn settings(policy: &Policy) -> loadline::core::Settings {
+    policies::settings(policy, &[]).unwrap()
+}
+
+/// Nothing goes wrong: the rehearsal is the forecast.
+#[test]
+fn a_rehearsal_without_faults_is_the_forecast() {
+    let case = wan(SMALL, 8);
+    for policy in POLICIES {
+        let (planned, rehearsal) = case.rehearse(policy, &[]);
+        assert_eq!(rehearsal.redecisions, [], "{policy}");
+        assert_eq!(rehearsal.stopped, None, "{policy}");
+        assert_eq!(rehearsal.time, planned.forecast.total(|s| s.cold), "{policy}");
+    }
+}
+
+/// Whatever takes memory away, wherever: each policy finds a smaller plan, and what runs stays below what is left.
+#[test]
+fn memory_that_goes_away_is_given_up() {
+    let case = wan(SMALL, 8);
+    let card = case.machine.device.memory;
+    for policy in POLICIES {
+        for at in ["text-encode", "denoise:1", "denoise:3", "denoise:6", "vae-decode:2"] {
+            let (planned, rehearsal) = case.rehearse(policy, &[&format!("out-of-memory@{at}")]);
+            let context = format!("{policy} {at}: {:?}", rehearsal.redecisions);
+            let stage = planned.job.stages.iter().position(|s| at.starts_with(&s.name)).unwrap();
+            // A stage that has one slot for its largest block has nothing to give up.
+            let at_least = planned.plan.stages[stage].slots.len() == 1;
+            assert_eq!(rehearsal.stopped.is_some(), at_least, "{context}");
+            assert_eq!(rehearsal.redecisions.len(), 1, "{context}");
+            if at_least {
+                continue;
+            }
+            let [before, after] = [&planned, &*rehearsal.last].map(|p| p.forecast.stages[stage].peak);
+            assert!(after < before, "{context}: {after}");
+        }
+        let left = Bytes::gib(7);
+        let taken = format!("others={}@denoise:2", card - left);
+        let (_, rehearsal) = case.rehearse(policy, &[&taken]);
+        assert_eq!(rehearsal.stopped, None, "{policy}: {:?}", rehearsal.redecisions);
+        let peak = rehearsal.last.forecast.stages[1..].iter().map(|s| s.peak).max().unwrap();
+        assert!(peak <= left, "{policy}: {peak}, {:?}", rehearsal.redecisions);
+    }
+}
+
+/// A disk that turns slow is worth another plan where blocks come from it; so is host memory that runs out.
+#[test]
+fn a_slow_disk_and_a_full_host_are_told() {
+    let mut case = wan(LARGE, 8);
+    case.asked.ram = Some(Bytes::gib(8));
+    // So little to compute that reading is what takes time.
+    case.asked.request.frames = 5;
+    let (_, slow) = case.rehearse("auto-tune", &["disk-slower=8@denoise:2"]);
+    assert_eq!(causes(&slow.redecisions), ["disk-slow"], "{:?}", slow.redecisions);
+    assert_eq!(slow.stopped, None);
+    case.asked.ram = Some(Bytes::gib(30));
+    let (planned, low) = case.rehearse("auto-tune", &["host-free=1GiB@denoise:2"]);
+    assert!(planned.forecast.host_peak() > Bytes::gib(1), "{}", planned.forecast.host_peak());
+    assert_eq!(causes(&low.redecisions), ["host-low"], "{:?}", low.redecisions);
+    assert_eq!(low.stopped, None, "{:?}", low.redecisions);
+}
+
+fn causes(redecisions: &[Redecision]) -> Vec<String> {
+    redecisions.iter().map(|r| serde_json::to_value(r.cause).unwrap().as_str().unwrap().to_owned()).collect()
+}
+
+/// A watermark that a policy asked for is told once, and again only after the level has gone back.
+#[test]
+fn a_watermark_fires_once() {
+    let case = wan(LARGE, 11);
+    let (planned, rehearsal) = case.rehearse("threshold", &["others=2GiB@denoise:2"]);
+    assert!(!planned.plan.triggers.is_empty());
+    assert_eq!(causes(&rehearsal.redecisions), ["trigger"], "{:?}", rehearsal.redecisions);
+    assert!(rehearsal.last.forecast.device_peak() < planned.forecast.device_peak());
+}
+
+/// What no policy could help with ends the run, and says so.
+#[test]
+fn what_cannot_be_helped_stops_the_run() {
+    let case = wan(SMALL, 8);
+    let (_, rehearsal) = case.rehearse("auto-tune", &["read-error@denoise:2"]);
+    assert!(rehearsal.stopped.unwrap().contains("a read failed on purpose"));
+    let always: Vec<String> = (0..40).map(|_| "out-of-memory@denoise:2".to_owned()).collect();
+    let always: Vec<&str> = always.iter().map(String::as_str).collect();
+    let (_, rehearsal) = case.rehearse("auto-tune", &always);
+    let last = rehearsal.redecisions.last().unwrap();
+    assert!(matches!(last.answer, Answer::Stop { .. }), "{last}");
+}
+
+/// A run of the fixture in which things go wrong: everything that it computed, and how it went.
+fn run(policy: &str, budget: (Option<Bytes>, Bytes), faults: &[Injection]) -> Result<(Vec<u8>, Outcome), Error> {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut session, mut job) = (support::session(policy), support::golden_job(folder.path(), budget.0));
+    job.asked.ram = Some(budget.1);
+    session.inject(faults.to_vec());
+    let outcome = session.run(&job, &AtomicBool::new(false), &mut |_| ())?;
+    Ok((std::fs::read(job.dump.unwrap()).unwrap(), outcome))
+}
+
+const ROOMY: (Option<Bytes>, Bytes) = (None, Bytes::gib(4));
+
+/// Every pass of the fixture's job.
+fn passes() -> Vec<Moment> {
+    let folder = tempfile::tempdir().unwrap();
+    let job = support::session("auto-tune").plan(&support::golden_job(folder.path(), None)).unwrap().job;
+    let stages = job.stages.iter().enumerate();
+    stages.flat_map(|(stage, s)| (0..s.pass_count()).map(move |pass| Moment::Pass { stage, pass })).collect()
+}
+
+/// Memory that was promised is not there, at every pass of a real run and for every policy: the run plans anew, and what
+/// it computes is the same to the last bit.
+#[test]
+fn a_real_run_outlives_a_lack_of_memory_at_any_pass() {
+    let whole = run("auto-tune", ROOMY, &[]).unwrap().0;
+    for (policy, budget) in POLICIES.into_iter().map(|policy| (policy, ROOMY)) {
+        for when in passes() {
+            let (dump, outcome) = run(policy, budget, &[Injection { when, fault: Fault::OutOfMemory }]).unwrap();
+            let redecisions = &outcome.measured.redecisions;
+            assert_eq!(causes(redecisions), ["out-of-memory"], "{policy} {when:?}: {redecisions:?}");
+            assert!(dump == whole, "{policy} {when:?}: other numbers after {redecisions:?}");
+        }
+    }
+}
+
+/// Other programs take memory until less is left than the plan needs: what runs from then on needs less.
+#[test]
+fn a_real_run_makes_room_for_others() {
+    let (whole, outcome) = run("auto-tune", ROOMY, &[]).unwrap();
+    let forecast = &outcome.planned.forecast;
+    let needs = forecast.device_peak() + forecast.host_peak();
+    let memory = support::cpu().device.memory;
+    for when in passes().into_iter().skip(1).step_by(2) {
+        let fault = Fault::OthersTake(memory - needs + Bytes(64 << 10));
+        let (dump, outcome) = run("auto-tune", ROOMY, &[Injection { when, fault }]).unwrap();
+        let redecisions = &outcome.measured.redecisions;
+        assert!(!redecisions.is_empty(), "{when:?}");
+        assert!(dump == whole, "{when:?}: other numbers after {redecisions:?}");
+    }
+}
+
+/// Two faults in one run, the second while the plan of the first runs.
+#[test]
+fn a_real_run_outlives_one_fault_after_the_other() {
+    let whole = run("auto-tune", ROOMY, &[]).unwrap().0;
+    let passes = passes();
+    let faults = [passes[1], passes[4], passes[passes.len() - 1]];
+    let faults = faults.map(|when| Injection { when, fault: Fault::OutOfMemory });
+    let (dump, outcome) = run("auto-tune", ROOMY, &faults).unwrap();
+    assert_eq!(causes(&outcome.measured.redecisions), ["out-of-memory"; 3]);
+    assert!(dump == whole);
+}
+
+/// A read that fails ends the run with its checkpoint; resumed, it computes the same to the last bit.
+#[test]
+fn a_real_run_that_cannot_go_on_can_be_resumed() {
+    let whole = run("auto-tune", ROOMY, &[]).unwrap().0;
+    for fault in [Fault::ReadError, Fault::TaskError] {
+        for when in passes().into_iter().skip(1) {
+            let folder = tempfile::tempdir().unwrap();
+            let mut job = support::golden_job(folder.path(), None);
+            let mut session = support::session("lazy-load");
+            session.inject(vec![Injection { when, fault }]);
+            let Err(error) = session.run(&job, &AtomicBool::new(false), &mut |_| ()) else {
+                // Nothing is read any more behind the last load.
+                assert_eq!(fault, Fault::ReadError, "{when:?}");
+                continue;
+            };
+            assert!(error.to_string().contains("--resume"), "{fault:?} {when:?}: {error}");
+            job.resume = true;
+            support::run(&mut support::session("lazy-load"), &job);
+            assert!(std::fs::read(job.dump.unwrap()).unwrap() == whole, "{fault:?} {when:?}");
+        }
+    }
+}
+
+/// When nothing is left to do, `lazy-load` keeps nothing; the next job is planned with what is known of the last.
+#[test]
+fn an_idle_session_keeps_what_its_policy_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut session = support::session("lazy-load");
+    let mut job = support::golden_job(folder.path(), None);
+    job.more_to_come = true;
+    support::run(&mut session, &job);
+    assert_eq!(session.idle().unwrap(), Bytes::ZERO);
+    job.more_to_come = false;
+    support::run(&mut session, &job);
+}

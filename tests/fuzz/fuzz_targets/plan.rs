@@ -1,0 +1,6 @@
+#![no_main]
+//! See `loadline_fuzz_targets::plan` for what is asserted.
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    loadline_fuzz_targets::plan(data);
+});
