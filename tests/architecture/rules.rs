@@ -66,6 +66,11 @@ pub(crate) const NOBODY_USES: &[(&str, &str)] = &[
 /// Heavy dependencies and the only crates that may have them, for tests too.
 pub(crate) const FENCED: &[(&str, &[&str], &str)] = &[
     ("wasmtime", &["loadline-policy"], "the contract could not change its engine if others saw it"),
+    (
+        "nvml-wrapper",
+        &["loadline"],
+        "what a driver says is for the doctor to tell; a plan that it changed could not be repeated",
+    ),
     ("candle-core", &["loadline-nn", "loadline-device"], "a tensor library is an implementation of the math"),
 ];
 

@@ -8,6 +8,7 @@ use loadline::stepdown::Step;
 
 use crate::calibrate::CalibrateArgs;
 use crate::compare::CompareArgs;
+use crate::doctor::DoctorArgs;
 use crate::fit::FitArgs;
 use crate::lock::{DiffArgs, LockArgs};
 use crate::policy::{LimitArgs, PolicyCommand};
@@ -15,6 +16,7 @@ use crate::preset::{Origin, PresetCommand};
 use crate::profile::ProfileCommand;
 use crate::recommend::RecommendArgs;
 use crate::report::ReportArgs;
+use crate::synth::SynthArgs;
 
 /// Plans, forecasts and runs diffusion models inside a hard memory budget.
 ///
@@ -27,7 +29,8 @@ use crate::report::ReportArgs;
 /// 4 bad model files, 5 bad profile, 6 policy fault, 7 budget exceeded, 8 out of device memory,
 /// 9 out of host memory, 10 cannot write, 11 interrupted with a checkpoint, 12 bad lock file,
 /// 13 stopped without a result, 20 profiles differ, 21 a locked plan no longer fits,
-/// 22 it is slower, 23 it needs more memory, 24 a policy's scenario ends differently, 1 a bug.
+/// 22 it is slower, 23 it needs more memory, 24 a policy's scenario ends differently, 25 the doctor found a problem,
+/// 1 a bug.
 #[derive(Parser)]
 #[command(name = "loadline", version, about, verbatim_doc_comment)]
 pub(crate) struct Args {
@@ -65,6 +68,8 @@ pub(crate) enum Command {
     Calibrate(CalibrateArgs),
     /// See it work: forecast a 14B model on a 12 GB card, then run a tiny model to a real video
     Demo(DemoArgs),
+    /// Say what this machine can do, what will not work and why, and what to type; exit code 25 on a problem
+    Doctor(DoctorArgs),
     /// List policies and their settings
     #[command(subcommand)]
     Policy(PolicyCommand),
@@ -93,6 +98,8 @@ pub(crate) enum ModelCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Write a checkpoint of random weights with a model's true size and layout
+    Synth(SynthArgs),
 }
 
 /// What to make; common to everything that plans.

@@ -18,6 +18,7 @@ mod calibrate;
 mod capacity;
 mod compare;
 mod demo;
+mod doctor;
 mod fit;
 mod jobs;
 mod journal;
@@ -35,6 +36,7 @@ mod run;
 mod setup;
 mod show;
 mod stepping;
+mod synth;
 
 use std::alloc::System;
 use std::panic::AssertUnwindSafe;
@@ -81,6 +83,7 @@ fn dispatch(command: Command) -> Result<ExitCode, Error> {
         Command::Report(command) => report::run(&command),
         Command::Calibrate(command) => calibrate::run(&command),
         Command::Demo(command) => demo::run(&command),
+        Command::Doctor(command) => return doctor::run(&command),
         Command::Policy(command) => return policy::run(&command),
         Command::Preset(command) => preset::run(&command),
         Command::Profile(command) => return profile::run(&command),

@@ -12,6 +12,7 @@ pub(crate) fn run(command: &ModelCommand) -> Result<(), Error> {
     match command {
         ModelCommand::List { json } => list(*json),
         ModelCommand::Inspect { model, json } => inspect(model, *json),
+        ModelCommand::Synth(args) => crate::synth::run(args),
     }
 }
 

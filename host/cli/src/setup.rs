@@ -72,7 +72,8 @@ pub(crate) fn wanted(args: &WhatArgs, model: &Model, used_by_others: Bytes) -> R
     Ok(Asked { request, knobs, sampling, vram: None, ram: args.ram, used_by_others })
 }
 
-fn storage(text: &str, model: &Model) -> Result<(String, DType), Error> {
+/// A component, empty for all of them, and the type that it is to be stored as.
+pub(crate) fn storage(text: &str, model: &Model) -> Result<(String, DType), Error> {
     let (component, dtype) = text.split_once('=').unwrap_or(("", text));
     let dtype: DType = dtype.parse().map_err(|e| Error::Request(format!("--storage {text}: {e}")))?;
     if dtype == DType::F8E4M3 {

@@ -46,6 +46,8 @@ pub enum ErrorClass {
     Stopped = 13,
     /// A policy's scenario did not end as its text says.
     Scenarios = 24,
+    /// The doctor found a problem of this machine.
+    Unfit = 25,
     /// A locked plan does not fit any more.
     NoLongerFits = 21,
     /// A locked plan became slower than is allowed.

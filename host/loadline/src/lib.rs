@@ -11,6 +11,7 @@ pub mod admission;
 mod calibration;
 pub mod capacity;
 pub mod deviation;
+pub mod doctor;
 mod error;
 pub mod explain;
 pub mod leaderboard;
@@ -22,6 +23,7 @@ mod report;
 mod running;
 pub mod scenarios;
 pub mod stepdown;
+pub mod synth;
 pub mod workshop;
 
 pub use calibration::{

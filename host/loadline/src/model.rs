@@ -72,6 +72,21 @@ impl Model {
         Ok(Self { spec, folder: Some(folder), configs, scheduler, index })
     }
 
+    /// The config of a component, if one is known.
+    pub(crate) fn config(&self, component: &str) -> Option<&Value> {
+        self.configs.get(component)
+    }
+
+    /// The model index; null for a model of a single component.
+    pub(crate) fn index(&self) -> &Value {
+        &self.index
+    }
+
+    /// The scheduler's config; null where there is none.
+    pub(crate) fn scheduler(&self) -> &Value {
+        &self.scheduler
+    }
+
     /// Whether its math runs, or only its shape is known.
     #[must_use]
     pub fn support(&self) -> Support {

@@ -14,5 +14,5 @@ mod yuv;
 
 pub use error::MediaError;
 pub use image::{FrameFolder, write_png};
-pub use partial::PartialFile;
+pub use partial::{PartialFile, PartialFolder};
 pub use video::{FrameRate, VideoWriter, check_size};

@@ -80,7 +80,7 @@ impl Drop for PartialFile {
 
 /// A folder under a temporary name beside its final one, as [`PartialFile`] is for a file.
 #[derive(Debug)]
-pub(crate) struct PartialFolder {
+pub struct PartialFolder {
     /// Held while the folder is filled; a run that ends in any way lets go of it.
     folder: File,
     temporary: PathBuf,
@@ -88,18 +88,26 @@ pub(crate) struct PartialFolder {
 }
 
 impl PartialFolder {
-    pub(crate) fn create(path: &Path) -> Result<Self, MediaError> {
+    /// Starts a folder that will be at `path`, whose parent must exist.
+    ///
+    /// # Errors
+    /// [`MediaError::DiskFull`] or [`MediaError::Io`] if nothing can be written there.
+    pub fn create(path: &Path) -> Result<Self, MediaError> {
         let (folder, temporary) = claim(path, claim_folder).map_err(|e| MediaError::io(path, e))?;
         Ok(Self { folder, temporary, path: path.to_owned() })
     }
 
     /// Where its files are written.
-    pub(crate) fn inside(&self) -> &Path {
+    #[must_use]
+    pub fn inside(&self) -> &Path {
         &self.temporary
     }
 
     /// Gives the folder its name, which must be free or that of an empty folder.
-    pub(crate) fn publish(mut self) -> Result<(), MediaError> {
+    ///
+    /// # Errors
+    /// [`MediaError::Io`] if something else has the name; then nothing is left of it.
+    pub fn publish(mut self) -> Result<(), MediaError> {
         let named = self.folder.sync_all().and_then(|()| fs::rename(&self.temporary, &self.path));
         named.map_err(|e| MediaError::io(&self.path, e))?;
         self.temporary = PathBuf::new();
@@ -170,7 +178,9 @@ fn claim_folder(temporary: &Path) -> io::Result<Option<File>> {
         return Ok(None);
     }
     for entry in fs::read_dir(temporary)? {
-        fs::remove_file(entry?.path())?;
+        let entry = entry?;
+        // The kind of a link is that of the link itself, so nothing outside is removed.
+        if entry.file_type()?.is_dir() { fs::remove_dir_all(entry.path())? } else { fs::remove_file(entry.path())? }
     }
     Ok(Some(folder))
 }

@@ -5,7 +5,7 @@ mod floods;
 mod plans;
 mod sources;
 
-use loadline_policy_sdk::{Decision, Description, Host, Plan, Policy, Refusal, Situation, StagePlan, describe};
+use loadline_policy_sdk::{Decision, Description, Host, Plan, Policy, Refusal, Situation, StagePlan, cause, describe};
 
 /// The policy.
 #[derive(Clone, Copy, Debug, Default)]
@@ -80,12 +80,17 @@ impl Policy for Hostile {
         let names = names.map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(",");
         let settings = format!(
             "{{\"type\": \"object\", \"properties\": {{\"attack\": {{\"type\": \"string\", \"enum\": [{names}], \
-             \"default\": \"none\", \"description\": \"What to do to the host.\"}}}}}}"
+             \"default\": \"none\", \"description\": \"What to do to the host.\"}}, \
+             \"when\": {{\"type\": \"string\", \"enum\": [\"always\", \"later\"], \"default\": \"always\", \
+             \"description\": \"Whether to be honest until a run does not go as planned.\"}}}}}}"
         );
         describe("hostile", "1.0.0", "Does whatever harm it is told to.", &settings)
     }
 
     fn decide(&self, s: &Situation, host: &mut dyn Host) -> Result<Decision, Refusal> {
+        if s.text("when") == "later" && matches!(s.cause, cause::START | cause::NEXT_JOB) {
+            return honest(s).map(Decision::Plan);
+        }
         match s.text("attack") {
             "keep" => return Ok(Decision::Keep),
             "refusal" => return Err(refusal("No.")),

@@ -209,11 +209,11 @@ fn rolling(job: &Job, stage: &Stage, supply: &mut Supply<'_>) -> DraftStage {
     let mut draft = DraftStage { activations: stage.activation_peak().0, ..DraftStage::default() };
     draft.cycle_passes = cycle_passes as u32;
     let largest = job.largest_block(stage).0;
-    for slot in 0..depth + resident.len() {
+    let firsts = uses.iter().take(depth).map(|(block, _)| *block).chain(resident);
+    for (slot, block) in firsts.enumerate() {
         let keep = slot >= depth && supply.below(4) == 1;
         draft.slot_bytes.push(largest);
         draft.slot_flags.push(u8::from(keep));
-        let block = resident.get(slot.wrapping_sub(depth)).copied().unwrap_or_else(|| uses[slot].0);
         push(&mut draft.prologue, block, slot, AT_ONCE as usize);
     }
     for turn in 0..turns {

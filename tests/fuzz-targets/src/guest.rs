@@ -25,8 +25,8 @@ pub(crate) fn engine() -> &'static PolicyEngine {
     ENGINE.get_or_init(|| PolicyEngine::new(limits()).unwrap())
 }
 
-/// A guest whose `decide` has the given body, which leaves the answer's address; its parameter is that of the situation.
-/// Its name is `test`. What the host hands over is laid down from 64 KiB on.
+/// A guest whose `decide` has the given body, which leaves the answer's address; its parameter is the situation's. Its
+/// name is `test`. What the host hands over is laid down from 64 KiB on.
 pub(crate) fn module(body: &str) -> String {
     let text = |len: u8| format!("\\00\\02\\00\\00\\{len:02x}\\00\\00\\00");
     let texts = [4, 4, 4, 0].map(text).concat();

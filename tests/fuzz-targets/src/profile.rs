@@ -16,8 +16,9 @@ const AMOUNTS: [f64; 6] = [0.0, 1.0, 4097.0, 1e6, 1e12, 1e18];
 
 /// A profile: an input that begins with `{` is its text, any other is a list of changes to a sound one.
 ///
-/// What is read without complaint is written and read again as the same (but for the last bits of numbers), has a machine, and all times of the machine
-/// are finite and not negative, the fast end not above the slow one; a job on it has a forecast that ends.
+/// What is read without complaint is written and read again as the same (but for the last bits of numbers), has a
+/// machine, and all times of the machine are finite and not negative, the fast end not above the slow one; a job on
+/// it has a forecast that ends.
 ///
 /// # Panics
 /// Where one of these does not hold.

@@ -177,19 +177,18 @@ impl Helm<'_> {
         }
         self.course.asked += u32::from(deviation.forced);
         let before = self.course.budget;
-        let budgets = [deviation.budget, deviation.at_most];
-        let tries = 1 + usize::from(budgets[0] != budgets[1]);
-        let mut asked = Err(String::new());
-        for budget in budgets.into_iter().take(tries) {
-            self.course.budget = budget;
-            asked = self.ask(running, deviation);
-            if asked.is_ok() {
-                break;
-            }
-        }
-        let (answer, turn) = match asked {
+        let (answer, turn) = match self.ask_within(running, deviation) {
             Ok(None) => (Answer::Keep, Turn::Keep),
-            Ok(Some(planned)) => (Answer::Plan, Turn::Switch(planned)),
+            Ok(Some(planned)) if !ran_out(deviation) || self.gives_way(running, &planned, deviation) => {
+                (Answer::Plan, Turn::Switch(planned))
+            }
+            Ok(Some(planned)) => {
+                let why = "the policy's plan needs as much where memory ran out".to_owned();
+                match self.climb_down(running, deviation, before, why) {
+                    (_, Turn::Stop) => (Answer::Plan, Turn::Switch(planned)),
+                    rung => rung,
+                }
+            }
             Err(why) => self.climb_down(running, deviation, before, why),
         };
         if matches!(turn, Turn::Switch(_)) {
@@ -202,6 +201,25 @@ impl Helm<'_> {
         let (cause, what) = (deviation.cause, deviation.what.clone());
         self.course.log.push(Redecision { stage, pass: deviation.from.1, cause, what, answer });
         turn
+    }
+
+    /// The policy's answer within what there is; where that is not known well, within a little more if it is too little.
+    fn ask_within(&mut self, running: &Planned, deviation: &Deviation) -> Result<Option<Box<Planned>>, String> {
+        self.course.budget = deviation.budget;
+        let faults = self.course.quarantine.faults().len();
+        let answer = self.ask(running, deviation);
+        let has_failed = self.course.quarantine.faults().len() > faults;
+        if answer.is_ok() || has_failed || deviation.at_most == deviation.budget {
+            return answer;
+        }
+        self.course.budget = deviation.at_most;
+        self.ask(running, deviation)
+    }
+
+    /// Whether a plan needs less than the running one in the stage where memory ran out.
+    fn gives_way(&self, running: &Planned, planned: &Planned, deviation: &Deviation) -> bool {
+        let needs = |plan: &Plan| fixed_and_stage(plan, deviation.from.0, &self.course.machine);
+        needs(&planned.plan) < needs(&running.plan)
     }
 
     /// The policy's answer: another plan, or none if the running one is to stay.
@@ -257,7 +275,7 @@ impl Helm<'_> {
         if !deviation.forced {
             return (Answer::GoOn { why }, Turn::Keep);
         }
-        let ran_out = deviation.cause == Cause::OutOfMemory;
+        let ran_out = ran_out(deviation);
         let Course { machine, budget, rung, .. } = &mut *self.course;
         if ran_out {
             *budget = before;
@@ -285,6 +303,10 @@ impl Helm<'_> {
         }
         (Answer::Stop { why }, Turn::Stop)
     }
+}
+
+fn ran_out(deviation: &Deviation) -> bool {
+    deviation.cause == Cause::OutOfMemory
 }
 
 /// Notes what the policy did wrong, if it did; gives the reason why it did not answer.

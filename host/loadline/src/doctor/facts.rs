@@ -1,6 +1,5 @@
 //! What is known of a machine before anything is concluded. A field is `None` where the system does not say.
-
-use std::path::PathBuf;
+//! Paths are text for people: what is not UTF-8 in them is replaced.
 
 use serde::Serialize;
 
@@ -130,7 +129,7 @@ pub struct IoUring {
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Folder {
     /// Where it is.
-    pub path: PathBuf,
+    pub path: String,
     /// Why it cannot be looked at.
     pub missing: Option<String>,
     /// Type of its file system, such as `ext4`.
@@ -176,14 +175,14 @@ pub enum Reading {
     /// It failed.
     Failed {
         /// The file.
-        file: PathBuf,
+        file: String,
         /// What the system said.
         reason: String,
     },
     /// It was read.
     Done {
         /// The file.
-        file: PathBuf,
+        file: String,
         /// So much of it.
         bytes: u64,
         /// In so many seconds.
@@ -201,7 +200,7 @@ pub struct Kept {
     /// What it is for.
     pub what: KeptFor,
     /// Where it is; `None` if it is switched off, or if the user has no home.
-    pub path: Option<PathBuf>,
+    pub path: Option<String>,
     /// What is there.
     pub state: KeptState,
 }

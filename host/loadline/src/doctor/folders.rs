@@ -17,15 +17,15 @@ fn finding(kept: &Kept) -> Finding {
         KeptFor::Cache => ("cache", "compiled code of policies", "each start compiles its policies again"),
         KeptFor::Policies => ("policies", "installed policies", "policies cannot be installed, or not found by name"),
     };
-    let Some(path) = &kept.path else { return nowhere(kept.what, check, what, reason) };
-    let place = path.display();
+    let Some(place) = &kept.path else { return nowhere(kept.what, check, what, reason) };
     let bad = |says: String| Finding::note(AREA, check, format!("{what}: {place} {says}")).since(reason);
     match &kept.state {
         KeptState::Absent => Finding::ok(AREA, check, format!("{what}: {place}, made when it is needed")),
         KeptState::Other { what } => bad(format!("is no folder that can be used: {what}"))
             .mend(format!("ls -ld '{place}'  # then move away what is there")),
-        KeptState::Folder { own: false, .. } if kept.what == KeptFor::Cache => bad("belongs to somebody else".to_owned())
-            .mend(format!("sudo chown -R \"$(id -u)\" '{place}'")),
+        KeptState::Folder { own: false, .. } if kept.what == KeptFor::Cache => {
+            bad("belongs to somebody else".to_owned()).mend(format!("sudo chown -R \"$(id -u)\" '{place}'"))
+        }
         KeptState::Folder { mode, .. } if kept.what == KeptFor::Cache && mode & OTHERS != 0 => {
             let says = format!("is open to others (mode {mode:03o}), so code there is not trusted");
             bad(says).mend(format!("chmod 700 '{place}'"))
@@ -36,7 +36,8 @@ fn finding(kept: &Kept) -> Finding {
         KeptState::Folder { mode, .. } if mode & OTHERS_WRITE != 0 => {
             let says = format!("may be written by others (mode {mode:03o})");
             let note = Finding::note(AREA, check, format!("{what}: {place} {says}"));
-            let note = note.since("others can exchange a policy under its name; it stays inside its sandbox all the same");
+            let note =
+                note.since("others can exchange a policy under its name; it stays inside its sandbox all the same");
             note.mend(format!("chmod go-w '{place}'"))
         }
         KeptState::Folder { .. } => Finding::ok(AREA, check, format!("{what}: {place}")),

@@ -17,7 +17,9 @@ pub(super) fn findings(gpus: &Gpus) -> Vec<Finding> {
         Gpus::NoDriver { cards } => vec![
             Finding::problem(AREA, "driver", format!("{} of NVIDIA without a driver", count(*cards, "card")))
                 .since("libnvidia-ml.so.1 cannot be loaded, so nothing can use a card here")
-                .mend("sudo ubuntu-drivers install  # or your system's package; a container: docker run --gpus all ..."),
+                .mend(
+                    "sudo ubuntu-drivers install  # or your system's package; a container: docker run --gpus all ...",
+                ),
         ],
         Gpus::Broken { reason, mismatch } => vec![broken(reason, *mismatch)],
         Gpus::Driver { version, cuda, cards } => working(version, cuda.as_deref(), cards),
@@ -97,9 +99,14 @@ fn process(process: &Process) -> String {
 fn link(card: &Card) -> Option<Finding> {
     let (lanes, generation) = (card.link_width, card.link_generation);
     let (now, max) = (lanes.now?, lanes.max?);
-    let what = format!("card {}: PCIe {} x{now} now, {} x{max} at most", card.index, named(generation.now), named(generation.max));
+    let what = format!(
+        "card {}: PCIe {} x{now} now, {} x{max} at most",
+        card.index,
+        named(generation.now),
+        named(generation.max)
+    );
     // At rest a link saves power in its generation, and never in its lanes.
-    let slow = generation.now < generation.max && !is_idle(card);
+    let slow = generation.now.zip(generation.max).is_some_and(|(now, max)| now < max) && !is_idle(card);
     if now >= max && !slow {
         return Some(Finding::ok(AREA, "link", what));
     }
@@ -107,7 +114,9 @@ fn link(card: &Card) -> Option<Finding> {
     Some(
         Finding::note(AREA, "link", what)
             .since("streamed weights come through this link, so they come slower than forecast for the full one")
-            .mend(format!("sudo lspci -vv -s {bus} | grep -e LnkCap -e LnkSta  # then another slot, or the firmware's setting")),
+            .mend(format!(
+                "sudo lspci -vv -s {bus} | grep -e LnkCap -e LnkSta  # then another slot, or the firmware's setting"
+            )),
     )
 }
 
@@ -121,7 +130,9 @@ fn is_idle(card: &Card) -> bool {
 
 fn clocks(card: &Card) -> Option<Finding> {
     let text = |reach: Reach, what: &str| {
-        reach.now.map(|now| format!("{what} {now}{} MHz", reach.max.map(|max| format!(" of {max}")).unwrap_or_default()))
+        reach
+            .now
+            .map(|now| format!("{what} {now}{} MHz", reach.max.map(|max| format!(" of {max}")).unwrap_or_default()))
     };
     let both = [text(card.clock_mhz, "processors"), text(card.memory_clock_mhz, "memory")];
     let clocks = both.into_iter().flatten().collect::<Vec<_>>().join(", ");

@@ -2,7 +2,7 @@
 
 use loadline_core::Bytes;
 
-use super::{Facts, Finding, Group, Limit, Limits, Memory};
+use super::{Facts, Finding, Group, Limit, Limits, Memory, Severity};
 
 const AREA: &str = "memory";
 
@@ -48,9 +48,11 @@ fn swap(memory: &Memory) -> Option<Finding> {
     let used = total.saturating_sub(free);
     Some(match total {
         0 => Finding::ok(AREA, "swap", "no swap: what does not fit is refused, never slow"),
-        _ if used > total / 4 => Finding::note(AREA, "swap", format!("{} of {} swap are in use", Bytes(used), Bytes(total)))
-            .since("RAM was short; weights that get swapped out are read from disk twice, in no forecast")
-            .mend("ps -eo rss,pid,comm --sort=-rss | head  # then close what is not needed"),
+        _ if used > total / 4 => {
+            Finding::note(AREA, "swap", format!("{} of {} swap are in use", Bytes(used), Bytes(total)))
+                .since("RAM was short; weights that get swapped out are read from disk twice, in no forecast")
+                .mend("ps -eo rss,pid,comm --sort=-rss | head  # then close what is not needed")
+        }
         _ => Finding::ok(AREA, "swap", format!("{} swap, {} in use", Bytes(total), Bytes(used))),
     })
 }
@@ -81,7 +83,9 @@ fn memory_max(max: u64, current: u64) -> Finding {
             .mend("docker run --memory 16g ...  # a service: MemoryMax=; by hand: memory.max in /sys/fs/cgroup");
     }
     Finding::note(AREA, "cgroup-max", what)
-        .since("without --vram and --ram a run is planned with all of RAM; the system kills what grows beyond the limit")
+        .since(
+            "without --vram and --ram a run is planned with all of RAM; the system kills what grows beyond the limit",
+        )
         .mend(flags(max))
 }
 
@@ -136,7 +140,7 @@ fn locked(limit: Limit) -> Finding {
         return Finding::ok(LIMITS, "locked", what);
     }
     Finding::note(LIMITS, "locked", what)
-        .since("nothing of a run on the processor is locked, so nothing fails; pinned copies and registered read buffers need more")
+        .since("runs on the processor lock nothing, so nothing fails; registered buffers for reads would need more")
         .mend(raise("l", limit, LOCKED_ENOUGH, LOCKED_ENOUGH >> 10))
 }
 
@@ -154,9 +158,13 @@ fn files(limit: Limit) -> Finding {
     }
 }
 
+/// What the sandbox reserves for a policy in one piece; below it no policy can be asked.
+const ADDRESSES_LEAST: u64 = 0x1_0400_0000;
+
 fn address_space(soft: u64) -> Finding {
     let what = format!("the address space ends at {} (ulimit -v)", Bytes(soft));
-    Finding::note(LIMITS, "address-space", what)
+    let severity = if soft < ADDRESSES_LEAST { Severity::Problem } else { Severity::Note };
+    Finding { severity, ..Finding::ok(LIMITS, "address-space", what) }
         .since("policies reserve addresses that they never use, and mapped memory counts before it is touched")
         .mend("ulimit -v unlimited")
 }

@@ -29,9 +29,9 @@ pub(super) fn count(n: u64, what: &str) -> String {
 
 fn kernels(processor: &Processor) -> Finding {
     let others: Vec<_> = processor.kernels_available.iter().filter(|set| **set != processor.kernels).cloned().collect();
-    let also = if others.is_empty() { String::new() } else { format!(", of {} too", others.join(", ")) };
+    let also = if others.is_empty() { String::new() } else { format!("; {} would run too", others.join(", ")) };
     if processor.kernels != "plain" {
-        return Finding::ok(AREA, "kernels", format!("kernels of {}{also}", processor.kernels));
+        return Finding::ok(AREA, "kernels", format!("kernels: {}{also}", processor.kernels));
     }
     let plain = Finding::note(AREA, "kernels", "plain kernels, without vector instructions of their own");
     match (processor.architecture.as_str(), processor.is_virtual) {
@@ -52,7 +52,8 @@ fn fewer_threads(processor: &Processor) -> Option<Finding> {
     let logical = processor.logical.filter(|logical| *logical > processor.threads)?;
     let what = format!("{} of {} may be used", processor.threads, count(logical, "logical processor"));
     let found = Finding::note(AREA, "threads", what);
-    let found = found.since("affinity (taskset, cpuset) or a quota takes the others away; kernels start no threads for them");
+    let found =
+        found.since("affinity (taskset, cpuset) or a quota takes the others away; kernels start no threads for them");
     Some(found.mend(format!("taskset -c 0-{} loadline ...  # and a container: --cpuset-cpus, --cpus", logical - 1)))
 }
 
@@ -71,9 +72,13 @@ const CONTENDED_PERCENT: f64 = 50.0;
 
 fn contended(percent: f64) -> Option<Finding> {
     (percent >= CONTENDED_PERCENT).then(|| {
-        Finding::note(AREA, "cpu-pressure", format!("for {percent:.0} % of the last ten seconds something waited for a processor"))
-            .since("other programs compute, so a run takes longer than its forecast")
-            .mend("top -o %CPU")
+        Finding::note(
+            AREA,
+            "cpu-pressure",
+            format!("for {percent:.0} % of the last ten seconds something waited for a processor"),
+        )
+        .since("other programs compute, so a run takes longer than its forecast")
+        .mend("top -o %CPU")
     })
 }
 
@@ -83,9 +88,13 @@ pub(super) fn profile(facts: &Facts) -> Vec<Finding> {
     let profile = &facts.profile;
     let record = "loadline profile record -o this-machine.json  # then: --gpu this-machine.json";
     let finding = if profile.recorded_on != profile.this_machine {
-        Finding::note(AREA, "cpu", format!("'cpu' was recorded on {}, this is {}", profile.recorded_on, profile.this_machine))
-            .since("memory is forecast rightly all the same; times are those of the other machine")
-            .mend(record)
+        Finding::note(
+            AREA,
+            "cpu",
+            format!("'cpu' was recorded on {}, this is {}", profile.recorded_on, profile.this_machine),
+        )
+        .since("memory is forecast rightly all the same; times are those of the other machine")
+        .mend(record)
     } else if profile.kernels != facts.processor.kernels {
         let (then, now) = (&profile.kernels, &facts.processor.kernels);
         Finding::note(AREA, "cpu", format!("'cpu' is of this machine, but of its {then} kernels; {now} runs"))

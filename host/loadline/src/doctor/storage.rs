@@ -15,7 +15,7 @@ pub(super) fn findings(facts: &Facts) -> Vec<Finding> {
     let folder = &facts.folder;
     let mut found = Vec::new();
     if let Some(reason) = &folder.missing {
-        let what = format!("{}: {reason}", folder.path.display());
+        let what = format!("{}: {reason}", folder.path);
         let missing = Finding::problem(AREA, "folder", what).since("nothing can be read from there or written there");
         found.push(missing.mend("loadline doctor --folder FOLDER  # one that is there, and that you may enter"));
     } else {
@@ -37,7 +37,7 @@ const REMOTE: &[&str] = &["nfs", "nfs4", "cifs", "smb3", "9p", "virtiofs", "ceph
 const IN_RAM: &[&str] = &["tmpfs", "ramfs"];
 
 fn file_system(folder: &Folder) -> Finding {
-    let path = folder.path.display();
+    let path = &folder.path;
     let Some(kind) = folder.file_system.as_deref() else {
         return Finding::ok(AREA, "file-system", format!("{path}, on a file system of unknown type"));
     };
@@ -49,7 +49,9 @@ fn file_system(folder: &Folder) -> Finding {
             .mend(move_away)
     } else if REMOTE.contains(&kind) || kind.starts_with("fuse") {
         Finding::note(AREA, "file-system", what)
-            .since("reads go through a network or another program, at rates that change; forecasts know those of one disk")
+            .since(
+                "reads go through a network or another program, at rates that change; forecasts know those of one disk",
+            )
             .mend(move_away)
     } else {
         Finding::ok(AREA, "file-system", what)
@@ -59,7 +61,7 @@ fn file_system(folder: &Folder) -> Finding {
 fn space(folder: &Folder) -> Option<Finding> {
     let free = folder.free_bytes?;
     let what = format!("{} are free there", Bytes(free));
-    let path = folder.path.display();
+    let path = &folder.path;
     let mend = format!("du -xh --max-depth=2 '{path}' | sort -h | tail  # then delete or move what is large");
     Some(if free < FREE_LEAST {
         Finding::problem(AREA, "space", what).since("neither a video nor a checkpoint may fit").mend(mend)
@@ -105,14 +107,13 @@ fn reading(reading: &Reading) -> Option<Finding> {
             Some(none.mend("loadline doctor --measure --folder MODEL  # a model's folder"))
         }
         Reading::Failed { file, reason } => Some(
-            Finding::problem(AREA, "rate", format!("{}: {reason}", file.display()))
+            Finding::problem(AREA, "rate", format!("{}: {reason}", file))
                 .since("a model that cannot be read cannot be run")
-                .mend(format!("dd if='{}' of=/dev/null bs=8M  # then look at: sudo dmesg | tail", file.display())),
+                .mend(format!("dd if='{}' of=/dev/null bs=8M  # then look at: sudo dmesg | tail", file)),
         ),
         Reading::Done { file, bytes, seconds, direct, cached } => {
             let how = if *direct { "with O_DIRECT, one request at a time" } else { "through the page cache" };
             let rate = *bytes as f64 / seconds.max(1e-9) / 1e9;
-            let file = file.display();
             let what = format!("{rate:.2} GB/s: {} of {file} in {seconds:.2} s {how}", Bytes(*bytes));
             Some(honest(what, *direct, *cached))
         }
@@ -146,9 +147,15 @@ fn io_uring(io: &IoUring) -> Finding {
         Some(1) if !io.in_group => {
             forbidden("io_uring is forbidden but for one group (kernel.io_uring_disabled = 1)").mend(ALLOW)
         }
-        _ if io.filtered => Finding::note(AREA, CHECK, "a seccomp filter may forbid io_uring; its rules cannot be read")
-            .since(format!("containers usually run under one that does: {READS}"))
-            .mend("docker run --security-opt seccomp=PROFILE.json ...  # one that allows io_uring_setup, _enter, _register"),
+        _ if io.filtered => Finding::note(
+            AREA,
+            CHECK,
+            "a seccomp filter may forbid io_uring; its rules cannot be read",
+        )
+        .since(format!("containers usually run under one that does: {READS}"))
+        .mend(
+            "docker run --security-opt seccomp=PROFILE.json ...  # one that allows io_uring_setup, _enter, _register",
+        ),
         _ => Finding::ok(AREA, CHECK, "io_uring is allowed, as the kernel's settings say"),
     }
 }

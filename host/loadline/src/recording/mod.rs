@@ -21,6 +21,7 @@ use loadline_profile::{Profile, SiteRow};
 use crate::Error;
 use calls::Caller;
 use moves::Scratch;
+pub(crate) use sample::seconds;
 use shapes::Kind;
 
 /// What the recorder must be told about the machine, and how thorough it is to be.

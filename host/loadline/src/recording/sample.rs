@@ -11,7 +11,7 @@ const ROUND: Duration = Duration::from_millis(16);
 const SAMPLES: usize = 15;
 
 /// Seconds of one call.
-pub(super) fn seconds(work: impl FnOnce()) -> f64 {
+pub(crate) fn seconds(work: impl FnOnce()) -> f64 {
     let start = Instant::now();
     work();
     start.elapsed().as_secs_f64()

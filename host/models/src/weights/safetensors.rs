@@ -37,7 +37,8 @@ pub fn read_safetensors(
         to_entry(raw, data, len, index).map_err(|problem| WeightError::tensor(file, &name, problem))
     };
     let entries: Vec<TensorEntry> = raw.into_iter().map(entry).collect::<Result<_, _>>()?;
-    let entries = layout::placed(file, len, entries)?;
+    // A name that occurs twice is told as such, and not as the gap that it leaves.
+    let entries = layout::placed(file, len, layout::named(file, entries)?)?;
     check_filled(file, data, len, &entries)?;
     layout::named(file, entries)
 }

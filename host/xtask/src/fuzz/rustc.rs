@@ -1,7 +1,7 @@
 //! This program in the place of rustc, so that fuzzing follows our code and not the compiler's.
 //!
-//! cargo-fuzz has every crate instrumented. Most of others' crates are built plain here: an instrumented Cranelift takes
-//! long to build and to run, and what it reaches says nothing about us.
+//! cargo-fuzz has every crate instrumented. Most of others' crates are built plain here: an instrumented Cranelift
+//! takes long to build and to run, and what it reaches says nothing about us.
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;

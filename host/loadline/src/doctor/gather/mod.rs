@@ -38,7 +38,7 @@ pub fn gather(options: &Options) -> Facts {
     Facts {
         processor: processor(&options.processor, root),
         memory: kernel::memory(root),
-        limits: kernel::limits(root),
+        limits: kernel::limits(),
         group: group::group(root),
         pressure: kernel::pressure(root),
         io_uring: kernel::io_uring(root),
@@ -65,13 +65,17 @@ fn processor(name: &str, root: &Path) -> Processor {
 }
 
 fn kept(what: KeptFor, path: Option<&Path>) -> Kept {
-    Kept { what, path: path.map(Path::to_owned), state: path.map_or(super::KeptState::Absent, owner::state) }
+    Kept {
+        what,
+        path: path.map(|path| path.display().to_string()),
+        state: path.map_or(super::KeptState::Absent, owner::state),
+    }
 }
 
 fn profile(processor: &str) -> CpuProfile {
     // The profile is part of the program, and a test reads it.
-    let known = loadline_profile::catalog::find("cpu").ok();
-    let device = known.map(|profile| (profile.device.name.clone(), profile.device.kernel_set.clone()));
+    let known = loadline_profile::catalog::find("cpu").ok().and_then(|profile| profile.to_machine().ok());
+    let device = known.map(|machine| (machine.device.name, machine.device.kernel_set));
     let (recorded_on, kernels) = device.unwrap_or_default();
     CpuProfile { recorded_on, kernels, this_machine: crate::device_name(processor) }
 }
