@@ -63,7 +63,7 @@ fn errors_exit_by_class_with_a_way_out() {
         ("--policy auto-tun", 6, "use one of auto-tune"),
         ("--policy .", 6, "no ordinary file"),
         ("--set nonsense=1", 6, "there is no setting 'nonsense'"),
-        ("--policy manual-swap --set blocks_to_swap=NaN", 6, "whole number from 0"),
+        ("--policy manual-swap --set blocks_to_swap=NaN", 6, "whole number from -1"),
         ("--trace nowhere/t.json", 10, "nowhere/t.json"),
     ];
     for (flags, code, text) in cases {

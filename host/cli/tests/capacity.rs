@@ -113,7 +113,7 @@ fn one_policy_that_was_named_races_alone() {
         let args = format!("fit wan2.1-t2v-1.3b --gpu rtx-4090 --fastest --steps 2 --frames 9 {flags} --json");
         json(dir.path(), &args, 0)["rows"].as_array().unwrap().len()
     };
-    assert_eq!([race(""), race("--policy auto-tune"), race("--policy auto-tune,threshold")], [4, 1, 2]);
+    assert_eq!([race(""), race("--policy auto-tune"), race("--policy auto-tune,threshold")], [6, 1, 2]);
 }
 
 #[test]

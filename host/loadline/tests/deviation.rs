@@ -158,8 +158,8 @@ fn passes() -> Vec<Moment> {
     stages.flat_map(|(stage, s)| (0..s.pass_count()).map(move |pass| Moment::Pass { stage, pass })).collect()
 }
 
-/// Memory that was promised is not there, at every pass of a real run and for every policy: the run plans anew, and what
-/// it computes is the same to the last bit.
+/// Memory that was promised is not there, at every pass of a real run and for every policy: the run plans anew, and
+/// what it computes is the same to the last bit.
 #[test]
 fn a_real_run_outlives_a_lack_of_memory_at_any_pass() {
     let whole = run("auto-tune", ROOMY, &[]).unwrap().0;

@@ -2,8 +2,8 @@
 //!
 //! A policy is a WebAssembly component of the world `loadline:policy/memory-policy` (see
 //! `wit/policy@0.1.0`). This crate is the only one that knows wasmtime; what goes in and comes out are
-//! the types of `loadline-core`, whatever version of the contract a component was built for. It does not check plans (`loadline_core::check`) nor make forecasts: it
-//! asks an [`Oracle`] for them.
+//! the types of `loadline-core`, whatever version of the contract a component was built for. It does not check plans
+//! (`loadline_core::check`) nor make forecasts: it asks an [`Oracle`] for them.
 
 // The tests' synthetic jobs name this crate as any other user of it does.
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //!
 //! Compiling takes longer than in proportion to the size of a function, to the values that it keeps on its stack, to
 //! the depth of its blocks and to the number of its loops: a function of 256 KiB can be written that takes two minutes.
-//! What a compiler makes of somebody's source is far from that. Nothing stops a compilation that has begun, so that such
+//! What a compiler makes of somebody's source is far from that. Nothing stops a compilation that has begun, so such
 //! components are refused before. `examples/bombs.rs` measures what is left.
 
 use wasmparser::{BinaryReader, FuncToValidate, FuncValidatorAllocations, FunctionBody, Parser, Payload};

@@ -203,7 +203,7 @@ impl Helm<'_> {
         turn
     }
 
-    /// The policy's answer within what there is; where that is not known well, within a little more if it is too little.
+    /// The policy's answer within what there is; within a little more if that is too little and not known well.
     fn ask_within(&mut self, running: &Planned, deviation: &Deviation) -> Result<Option<Box<Planned>>, String> {
         self.course.budget = deviation.budget;
         let faults = self.course.quarantine.faults().len();

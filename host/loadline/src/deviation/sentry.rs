@@ -35,7 +35,7 @@ pub(crate) struct Sentry {
     patience: Nanos,
     /// How many times as long as its slow forecast a stage may take; doubles each time that it was asked about.
     lateness: u64,
-    /// Triggers that have fired and whose level has not gone back since. Another plan that asks for the same is not told
+    /// Triggers that have fired and whose level has not gone back since. A new plan that asks for the same is not told
     /// the same again.
     fired: Vec<Trigger>,
     /// Device bytes that others had when the run began.
@@ -114,8 +114,8 @@ impl Sentry {
         Some(Deviation { cause: Cause::Trigger, what: told(trigger, used, free), ..plain.clone() })
     }
 
-    /// Device bytes in use: what the run has, and what others have taken since it began. Where the device's memory is the
-    /// machine's own, the run's budget is a share of it by agreement, and what others have is no part of that.
+    /// Device bytes in use: what the run has, and what others have taken since it began. Where the device's memory is
+    /// the machine's own, the run's budget is a share of it by agreement, and what others have is no part of that.
     fn used(&mut self, view: &Outlook<'_>) -> Bytes {
         let fixed = view.machine.device.fixed_overhead;
         let own = view.in_use + fixed;

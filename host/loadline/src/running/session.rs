@@ -270,7 +270,10 @@ impl Session {
         let mut course = Course::new(Sentry::new(self.options.patience), &planned, &self.options.machine);
         let voyage = Voyage { spec, asked: &asked, ids: &ids, start, stop };
         let sailed = self.sail(&voyage, &planned, &mut checkpoint, &mut course, progress);
-        let (stages, trace) = sailed.map_err(|e| checkpoint.kept(e))?;
+        let (stages, trace) = sailed.map_err(|e| match e {
+            Error::Interrupted(_) => e,
+            other => checkpoint.kept(other),
+        })?;
         progress(Progress::Writing);
         self.write_results(spec).map_err(|e| checkpoint.kept(e))?;
         checkpoint.remove();
