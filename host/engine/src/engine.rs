@@ -30,6 +30,8 @@ pub struct SafePoint<'a> {
     pub passes: u64,
     /// Sums over the tasks since then.
     pub totals: &'a Totals,
+    /// What remains begins here; behind the last pass of a job at a stage that it does not have.
+    pub next: Start,
 }
 
 /// Who watches a run. Of passes that a device goes over at once (see [`Device::leap`]) nobody hears.
@@ -238,9 +240,13 @@ impl<D: Device> StageRun<'_, D> {
     }
 
     fn safe_point(&mut self, passes: u64, observer: &mut dyn Observer<D>) -> Result<Flow, DeviceError> {
+        let ended = self.first + passes;
+        let is_last = ended == self.stage.pass_count();
+        let next = if is_last { (self.index + 1, 0) } else { (self.index, ended) };
         let at = SafePoint {
+            next: Start { stage: next.0, pass: next.1 },
             stage: self.index,
-            pass: self.first + passes - 1,
+            pass: ended - 1,
             since: self.trace.start,
             passes,
             totals: &self.totals,

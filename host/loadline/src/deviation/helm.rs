@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use loadline_core::check::{check, fixed_and_stage, has_errors};
+use loadline_core::check::{Severity, check, fixed_and_stage, has_errors};
 use loadline_core::{Budget, Bytes, Cause, Decision, LoadedBlock, Machine, Plan, Tier, step_down};
 use loadline_engine::{DeviceError, EngineError, SafePoint, Surroundings};
 use loadline_policy::{PolicyError, Quarantine};
@@ -127,14 +127,12 @@ impl Helm<'_> {
         now: loadline_core::Nanos,
         at: &SafePoint<'_>,
     ) -> Turn {
-        let last = at.pass + 1 == planned.job.stages[at.stage].pass_count();
-        let from = if last { (at.stage + 1, 0) } else { (at.stage, at.pass + 1) };
-        if from.0 == planned.job.stages.len() {
+        if at.next.stage == planned.job.stages.len() {
             return Turn::Keep;
         }
         let Course { sentry, machine, budget, .. } = &mut *self.course;
         let view = Outlook { planned, machine, around, in_use, now };
-        match sentry.look(&view, at, from, *budget) {
+        match sentry.look(&view, at, *budget) {
             Some(deviation) => self.answer(planned, &deviation),
             None => Turn::Keep,
         }
@@ -256,7 +254,7 @@ impl Helm<'_> {
             return if stays { Ok(None) } else { Err("the policy keeps a plan that cannot go on".to_owned()) };
         };
         let advice = fits(&plan);
-        if let Some(finding) = advice.iter().find(|_| has_errors(&advice)) {
+        if let Some(finding) = advice.iter().find(|f| f.severity() == Severity::Error) {
             return Err(format!("the policy's plan was not obeyed ({})", quarantine.record_bad_plan(finding)));
         }
         if (&plan.stages, &plan.homes) == (&running.plan.stages, &running.plan.homes) {

@@ -89,11 +89,7 @@ struct Watch<'a, 'b> {
 
 impl<'d> Observer<Shaken<'d>> for Watch<'_, '_> {
     fn safe_point(&mut self, device: &mut Shaken<'d>, at: SafePoint<'_>) -> Result<Flow, DeviceError> {
-        let last = at.pass + 1 == self.running.job.stages[at.stage].pass_count();
-        self.start = Start { stage: at.stage, pass: at.pass + 1 };
-        if last {
-            self.start = Start { stage: at.stage + 1, pass: 0 };
-        }
+        self.start = at.next;
         let (around, in_use, now) = (device.surroundings(), device.usage().in_use, device.now());
         self.turn = self.helm.safe_point(self.running, around, in_use, now, &at);
         Ok(if matches!(self.turn, Turn::Keep) { Flow::Continue } else { Flow::Stop })

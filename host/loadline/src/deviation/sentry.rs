@@ -59,14 +59,9 @@ impl Sentry {
         Self { patience, lateness: 2, fired: Vec::new(), others: None, shortage: Bytes::ZERO }
     }
 
-    /// Looks around behind a pass; `from` is what remains.
-    pub(crate) fn look(
-        &mut self,
-        view: &Outlook<'_>,
-        at: &SafePoint<'_>,
-        from: (usize, u64),
-        budget: Budget,
-    ) -> Option<Deviation> {
+    /// Looks around behind a pass.
+    pub(crate) fn look(&mut self, view: &Outlook<'_>, at: &SafePoint<'_>, budget: Budget) -> Option<Deviation> {
+        let from = (at.next.stage, at.next.pass);
         let plain = Deviation {
             cause: Cause::Start,
             from,

@@ -54,16 +54,14 @@ impl Observer<Real> for Watch<'_, '_> {
     }
 
     fn safe_point(&mut self, device: &mut Real, at: SafePoint<'_>) -> Result<Flow, DeviceError> {
-        let stages = &self.planned.job.stages;
-        let last = at.pass + 1 == stages[at.stage].pass_count();
-        let (stage, pass) = if last { (at.stage + 1, 0) } else { (at.stage, at.pass + 1) };
-        if stage == stages.len() {
+        let Start { stage, pass } = at.next;
+        if stage == self.planned.job.stages.len() {
             // Everything is computed: what is left to write takes less time than going on later.
             return Ok(Flow::Continue);
         }
         memory::within(memory::Domain::Host, || {
             self.save(device, stage, pass)?;
-            self.left.reached = Start { stage, pass };
+            self.left.reached = at.next;
             if self.stop.load(Ordering::Relaxed) {
                 return Ok(Flow::Stop);
             }
