@@ -32,6 +32,7 @@ impl Bars {
                 note!("{}: no checkpoint is there; starting at the beginning", folder.display());
             }
             Progress::Redecided(redecision) => note!("{redecision}"),
+            Progress::Saved => {}
             Progress::Writing => note!("writing the result"),
         }
     }

@@ -266,11 +266,11 @@ fn damaged_checkpoints_are_refused_and_kept() {
     check(&|c| fs::copy(fixture().join(TEXT), c.join(state)).map(drop).unwrap(), "no checkpoint of loadline");
     let later = |c: &Path| {
         edit_weights(&c.join(state), |header, _| {
-            let text = header["__metadata__"]["loadline"].as_str().unwrap().replace("\"version\":4", "\"version\":5");
+            let text = header["__metadata__"]["loadline"].as_str().unwrap().replace("\"version\":5", "\"version\":6");
             header["__metadata__"]["loadline"] = json!(text);
         })
     };
-    check(&later, "checkpoint version 5, this program reads version 4");
+    check(&later, "checkpoint version 6, this program reads version 5");
     let moved = |c: &Path| {
         edit_weights(&c.join(state), |header, _| {
             let text = header["__metadata__"]["loadline"].as_str().unwrap().replace("\"pass\":2", "\"pass\":1");

@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use loadline::Progress;
 use loadline::core::Size;
 
 mod common;
-use common::{copy, expect, files, fixture, interrupted_at, job, loadline, names, run_args, run_until};
+use common::{copy, expect, files, fixture, interrupted_at, job, loadline, names, run_args, run_watched};
 
 const TILE: Size = Size { width: 48, height: 48 };
 
@@ -56,14 +57,12 @@ fn remains(frames: u32, tile: Option<Size>) -> Vec<BTreeMap<PathBuf, Vec<u8>>> {
     let dir = tempfile::tempdir().unwrap();
     let mut seen: Vec<BTreeMap<PathBuf, Vec<u8>>> = Vec::new();
     let folder = dir.path().join("x.mp4.checkpoint");
-    let mut look = |_| {
-        let now = files(&folder);
-        if seen.last() != Some(&now) {
-            seen.push(now);
+    let mut look = |event: Progress<'_>, _: &_| {
+        if seen.is_empty() || matches!(event, Progress::Saved) {
+            seen.push(files(&folder));
         }
-        false
     };
-    run_until(&job(&dir.path().join("x.mp4"), true, frames, tile), &mut look).unwrap();
+    run_watched(&job(&dir.path().join("x.mp4"), true, frames, tile), &mut look).unwrap();
     seen
 }
 

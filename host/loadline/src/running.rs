@@ -10,6 +10,7 @@ mod noise;
 mod output;
 mod preflight;
 mod session;
+mod state;
 mod voyage;
 mod watch;
 mod weights;

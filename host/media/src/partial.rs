@@ -3,7 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use crate::MediaError;
@@ -30,6 +30,16 @@ impl PartialFile {
         let claimed = if path.is_dir() { Err(io::ErrorKind::IsADirectory.into()) } else { claim(path, claim_file) };
         let (file, temporary) = claimed.map_err(|e| MediaError::io(path, e))?;
         Ok(Self { file: Some(BufWriter::new(file)), temporary, path: path.to_owned() })
+    }
+
+    /// Writes over the first bytes of what was written so far.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn write_at_start(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let Some(file) = &mut self.file else { return Err(io::ErrorKind::BrokenPipe.into()) };
+        file.flush()?;
+        file.get_ref().write_all_at(bytes, 0)
     }
 
     /// Gives the file its name, replacing one that is already there.

@@ -101,6 +101,17 @@ pub fn job(output: &Path, dump: bool, frames: u32, tile: Option<Size>) -> JobSpe
 
 /// Runs a job; `at` sees every pass that ends, from 1, and asks the run to stop at the next safe point.
 pub fn run_until(job: &JobSpec, at: &mut dyn FnMut(usize) -> bool) -> Result<(), Error> {
+    let mut passes = 0;
+    run_watched(job, &mut |event, stop| {
+        if matches!(event, Progress::Task { task, of, .. } if task + 1 == of) {
+            passes += 1;
+            stop.fetch_or(at(passes), Ordering::Relaxed);
+        }
+    })
+}
+
+/// Runs a job; `watch` sees everything that happens, and what makes the run stop at the next safe point.
+pub fn run_watched(job: &JobSpec, watch: &mut dyn FnMut(Progress<'_>, &AtomicBool)) -> Result<(), Error> {
     let model = Model::open(fixture().to_str().unwrap()).unwrap();
     let policy = policies::load("auto-tune").unwrap();
     let settings = policies::settings(&policy, &[]).unwrap();
@@ -108,14 +119,7 @@ pub fn run_until(job: &JobSpec, at: &mut dyn FnMut(usize) -> bool) -> Result<(),
     loadline::use_local_kernels(&mut machine);
     let mut session = Session::new(SessionOptions::new(model, policy, settings, machine)).unwrap();
     let stop = AtomicBool::new(false);
-    let mut passes = 0;
-    let mut watch = |event: Progress<'_>| {
-        if matches!(event, Progress::Task { task, of, .. } if task + 1 == of) {
-            passes += 1;
-            stop.fetch_or(at(passes), Ordering::Relaxed);
-        }
-    };
-    session.run(job, &stop, &mut watch).map(drop)
+    session.run(job, &stop, &mut |event| watch(event, &stop)).map(drop)
 }
 
 /// Leaves the checkpoint of the `n`-th pass's end, or the next safe point after it; false if the run came to its end.

@@ -13,7 +13,9 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
 
+use loadline_media::PartialFile;
 use loadline_models::weights::WeightIndex;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -21,10 +23,14 @@ use serde_json::Value;
 use super::digest::Digest;
 use super::identity::Identity;
 use super::output::{Tensors, read_tensor, write_floats, write_tensors};
+use super::state::{StateReader, StateWriter, sum_of_tensors};
 use crate::Error;
 use crate::error::told;
 
-const VERSION: u64 = 4;
+const VERSION: u64 = 5;
+
+/// Room in the header of a state for its tensors: latents, prompts, and what some hundred convolutions remember.
+const HEADER: usize = 1 << 14;
 
 /// Where a run stands.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -57,6 +63,8 @@ pub(super) struct Checkpoint {
     dumped: Option<BTreeMap<String, u64>>,
     /// Held while the run lives; the system lets go of it however the process ends.
     lock: Option<File>,
+    /// The last state, on its way to the disk while the run computes on.
+    sinking: Option<JoinHandle<Result<(), Error>>>,
 }
 
 /// Takes the number, shape and values of a decoded chunk.
@@ -65,7 +73,7 @@ type TakeChunk<'a> = &'a mut dyn FnMut(usize, [usize; 4], &[f32]);
 /// What a checkpoint gives back, beside its [frames](Checkpoint::replay).
 pub(super) struct Saved {
     pub(super) standing: Standing,
-    pub(super) tensors: Tensors,
+    pub(super) tensors: StateReader,
     pub(super) dumped: Tensors,
 }
 
@@ -76,7 +84,7 @@ impl Checkpoint {
         name.push(".checkpoint");
         let dumped = dump.then(BTreeMap::new);
         let folder = result.with_file_name(name);
-        Self { folder, identity, plan, frame_values: 0, frame_sum: Digest::default(), dumped, lock: None }
+        Self { folder, identity, plan, frame_values: 0, frame_sum: Digest::default(), dumped, lock: None, sinking: None }
     }
 
     pub(super) fn folder(&self) -> &Path {
@@ -138,6 +146,7 @@ impl Checkpoint {
     /// # Errors
     /// As [`open`](Self::open).
     pub(super) fn again(&mut self) -> Result<Option<Saved>, Error> {
+        self.settle()?;
         if self.state().symlink_metadata().is_ok() {
             return self.load().map(Some);
         }
@@ -158,23 +167,45 @@ impl Checkpoint {
             fs::create_dir_all(&folder).map_err(|e| Error::output(&folder, &e))?;
             let one = Tensors::from([(name.clone(), tensor.clone())]);
             write_tensors(&dump_file(&folder, name), &one, &[])?;
-            dumped.insert(name.clone(), digest_of(&one));
+            dumped.insert(name.clone(), sum_of_tensors(&one));
         }
         Ok(())
     }
 
+    /// Waits until the state that was saved last is on the disk; gives whether there was one to wait for.
+    ///
+    /// # Errors
+    /// If it could not be written.
+    pub(super) fn settle(&mut self) -> Result<bool, Error> {
+        let Some(sinking) = self.sinking.take() else { return Ok(false) };
+        let lost = || Err(Error::output(&self.state(), &io::Error::other("the thread that writes it ended early")));
+        sinking.join().unwrap_or_else(|_| lost()).map(|()| true)
+    }
+
+    /// What takes the tensors of the next state, once the last one is on the disk.
+    ///
+    /// # Errors
+    /// If the last state could not be written, or this one cannot be begun.
+    pub(super) fn begin(&mut self) -> Result<StateWriter, Error> {
+        self.settle()?;
+        fs::create_dir_all(&self.folder).map_err(|e| Error::output(&self.folder, &e))?;
+        // Where the run stands lies in the header as a text within a text, so its quotes count twice.
+        let texts = serde_json::to_string(&(&self.identity, &self.dumped)).map_or(0, |text| 2 * text.len());
+        StateWriter::create(&self.state(), HEADER + texts)
+    }
+
     /// Saves the safe point before a pass of a stage: `used` are the components that it depends on, `fresh` are frames
-    /// decoded since the last one.
+    /// decoded since the last one. The run may go on while it sinks to the disk.
     pub(super) fn save(
         &mut self,
         (stage, pass): (usize, u64),
         used: &BTreeSet<String>,
-        tensors: &Tensors,
+        tensors: StateWriter,
         fresh: &[f32],
     ) -> Result<(), Error> {
-        fs::create_dir_all(&self.folder).map_err(|e| Error::output(&self.folder, &e))?;
+        let mut appended = None;
         if !fresh.is_empty() {
-            self.append(fresh).map_err(|e| Error::output(&self.frames(), &e))?;
+            appended = Some(self.append(fresh).map_err(|e| Error::output(&self.frames(), &e))?);
             self.frame_values += fresh.len() as u64;
             self.frame_sum.numbers(fresh);
         }
@@ -185,23 +216,36 @@ impl Checkpoint {
             pass,
             frame_values: self.frame_values,
             frame_sum: self.frame_sum.value(),
-            state_sum: digest_of(tensors),
+            state_sum: tensors.sum(),
             dump: self.dumped.clone(),
             plan: self.plan.clone(),
         };
         let text = serde_json::to_string(&standing).map_err(|e| Error::output(&self.state(), &io::Error::other(e)))?;
         let sum = format!("{:016x}", Digest::of_text(&text));
-        write_tensors(&self.state(), tensors, &[("loadline", &text), ("sum", &sum)])
+        let state = tensors.finish(&[("loadline", &text), ("sum", &sum)])?;
+        self.sink(appended, state)
+    }
+
+    /// Makes frames and state last, in this order, beside the run.
+    fn sink(&mut self, appended: Option<File>, state: PartialFile) -> Result<(), Error> {
+        let frames = self.frames();
+        let sink = move || {
+            appended.map_or(Ok(()), |file| file.sync_all()).map_err(|e| Error::output(&frames, &e))?;
+            Ok(state.publish()?)
+        };
+        let thread = std::thread::Builder::new().name("loadline-state".to_owned()).spawn(sink);
+        self.sinking = Some(thread.map_err(|e| Error::output(&self.state(), &e))?);
+        Ok(())
     }
 
     /// What a run appended before it was killed, and never counted, is overwritten.
-    fn append(&self, fresh: &[f32]) -> io::Result<()> {
+    fn append(&self, fresh: &[f32]) -> io::Result<File> {
         let end = 4 * self.frame_values;
         let mut file = OpenOptions::new().create(true).write(true).truncate(false).open(self.frames())?;
         file.set_len(end)?;
         file.seek(SeekFrom::Start(end))?;
         write_floats(&mut file, fresh)?;
-        file.sync_all()
+        Ok(file)
     }
 
     /// The error of a checkpoint that is no use, with the ways out.
@@ -223,10 +267,7 @@ impl Checkpoint {
             );
             return Err(Error::Output { path: self.state(), detail });
         }
-        let tensors = self.read_all(&self.state()).map_err(|e| self.damaged(&e))?;
-        if digest_of(&tensors) != standing.state_sum {
-            return Err(self.damaged("its numbers are not those that were saved"));
-        }
+        let tensors = StateReader::open(&self.state(), standing.state_sum).map_err(|e| self.damaged(&e))?;
         let dumped = self.read_dump(&standing)?;
         Ok(Saved { standing, tensors, dumped })
     }
@@ -269,7 +310,7 @@ impl Checkpoint {
         let mut tensors = Tensors::new();
         for (name, sum) in sums {
             let one = self.read_all(&dump_file(&self.dump(), name)).map_err(|e| self.damaged(&e))?;
-            if digest_of(&one) != *sum {
+            if sum_of_tensors(&one) != *sum {
                 return Err(self.damaged(&format!("dump/{name}.safetensors is not the file that was saved")));
             }
             tensors.extend(one);
@@ -320,7 +361,10 @@ impl Checkpoint {
     }
 
     /// An error after which `--resume` goes on, if there is something to go on from.
-    pub(super) fn kept(&self, error: Error) -> Error {
+    pub(super) fn kept(&mut self, error: Error) -> Error {
+        if let Err(unwritten) = self.settle() {
+            return self.kept(unwritten);
+        }
         if self.state().is_file() {
             return Error::Kept { source: Box::new(error), folder: self.folder.clone() };
         }
@@ -328,7 +372,8 @@ impl Checkpoint {
     }
 
     /// Removes the checkpoint; the result is there.
-    pub(super) fn remove(&self) {
+    pub(super) fn remove(&mut self) {
+        let _ = self.settle();
         // A checkpoint that cannot be removed does no harm: the next run of this result replaces it.
         let _ = fs::remove_dir_all(&self.folder);
     }
@@ -336,6 +381,7 @@ impl Checkpoint {
 
 impl Drop for Checkpoint {
     fn drop(&mut self) {
+        let _ = self.settle();
         // A run that ended before its first safe point leaves nothing to go on from; without the lock the folder is
         // not ours.
         if self.lock.is_some() && self.state().symlink_metadata().is_err() {
@@ -357,14 +403,4 @@ fn read_floats(file: &mut dyn Read, count: usize) -> Result<Vec<f32>, String> {
     let mut bytes = vec![0; 4 * count];
     file.read_exact(&mut bytes).map_err(|e| e.to_string())?;
     Ok(bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
-}
-
-fn digest_of(tensors: &Tensors) -> u64 {
-    let mut digest = Digest::default();
-    for (name, (shape, values)) in tensors {
-        digest.bytes(name.as_bytes());
-        shape.iter().for_each(|side| digest.bytes(&side.to_le_bytes()));
-        digest.numbers(values);
-    }
-    digest.value()
 }

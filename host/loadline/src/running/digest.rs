@@ -33,10 +33,15 @@ impl Digest {
         self.word(bytes.len() as u64);
     }
 
-    /// Takes numbers, bit by bit.
+    /// Takes numbers, bit by bit, and how many there are.
     pub(super) fn numbers(&mut self, values: &[f32]) {
-        values.iter().for_each(|v| self.word(u64::from(v.to_bits())));
+        self.part(values);
         self.word(values.len() as u64);
+    }
+
+    /// Takes some of the numbers whose count follows with the last of them.
+    pub(super) fn part(&mut self, values: &[f32]) {
+        values.iter().for_each(|v| self.word(u64::from(v.to_bits())));
     }
 
     /// The digest of a text.

@@ -37,6 +37,8 @@ pub enum Progress<'a> {
     StageEnded,
     /// The running plan was in question.
     Redecided(&'a Redecision),
+    /// The last safe point is on the disk.
+    Saved,
     /// The frames are being written.
     Writing,
 }

@@ -358,7 +358,10 @@ impl Session {
         }
         let pipeline = &mut cpu(&mut self.engine.device).compute;
         let Some(job) = &mut pipeline.job else { return Ok(Start::default()) };
-        let restored = job.program.restore(&mut pipeline.ops, &mut |name| saved.tensors.remove(name));
+        let restored = job.program.restore(&mut pipeline.ops, &mut |name| saved.tensors.tensor(name));
+        if let Some(detail) = saved.tensors.failed() {
+            return Err(checkpoint.damaged(&detail));
+        }
         let stage = || planned.job.stages.get(standing.stage).map_or_else(String::new, |s| s.name.clone());
         restored.map_err(|e| EngineError::Device { stage: stage(), source: device_error(e) })?;
         checkpoint.replay(standing, &mut |n, shape, values| job.host.frames.replay(n, shape, values))?;

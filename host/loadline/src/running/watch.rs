@@ -9,7 +9,6 @@ use loadline_engine::{Device, DeviceError, Flow, Observer, SafePoint, StageTrace
 use super::checkpoint::Checkpoint;
 use super::compute::device_error;
 use super::measured::{Progress, StageMeasured};
-use super::output::Tensors;
 use super::session::{Real, cpu};
 use crate::Error;
 use crate::deviation::{Helm, Turn};
@@ -57,12 +56,13 @@ impl Observer<Real> for Watch<'_, '_> {
         let Start { stage, pass } = at.next;
         if stage == self.planned.job.stages.len() {
             // Everything is computed: what is left to write takes less time than going on later.
-            return Ok(Flow::Continue);
+            return memory::within(memory::Domain::Host, || self.settle()).map(|()| Flow::Continue);
         }
         memory::within(memory::Domain::Host, || {
             self.save(device, stage, pass)?;
             self.left.reached = at.next;
             if self.stop.load(Ordering::Relaxed) {
+                self.settle()?;
                 return Ok(Flow::Stop);
             }
             Ok(self.look(device, &at))
@@ -105,23 +105,29 @@ impl<'a, 'b> Watch<'a, 'b> {
         if matches!(self.left.turn, Turn::Keep) { Flow::Continue } else { Flow::Stop }
     }
 
+    /// Waits until the last safe point is on the disk.
+    fn settle(&mut self) -> Result<(), DeviceError> {
+        if self.checkpoint.settle().map_err(|e| DeviceError::Output(e.told()))? {
+            (self.progress)(Progress::Saved);
+        }
+        Ok(())
+    }
+
     fn save(&mut self, device: &mut Real, stage: usize, pass: u64) -> Result<(), DeviceError> {
+        self.settle()?;
+        let unwritten = |e: Error| DeviceError::Output(e.told());
         let pipeline = &mut cpu(device).compute;
         let Some(job) = &mut pipeline.job else { return Ok(()) };
-        let mut tensors = Tensors::new();
-        let mut sink = |name: &str, shape: &[usize], values: &[f32]| {
-            tensors.insert(name.to_owned(), (shape.to_vec(), values.to_vec()));
-        };
-        job.program.save(&mut pipeline.ops, &mut sink).map_err(device_error)?;
-        if let Some(name) = tensors.iter().find(|(_, (_, v))| v.iter().any(|v| !v.is_finite())).map(|(name, _)| name) {
+        let mut state = self.checkpoint.begin().map_err(unwritten)?;
+        job.program.save(&mut pipeline.ops, &mut |piece| state.take(piece)).map_err(device_error)?;
+        if let Some(name) = state.suspect() {
             self.left.suspect = Some(format!("the numbers of '{name}'"));
             return Err(DeviceError::Compute(format!("'{name}' is not finite")));
         }
         let fresh = std::mem::take(&mut job.host.frames.fresh);
-        let unwritten = |e: Error| DeviceError::Output(e.told());
         self.checkpoint.keep(&job.host.dumped).map_err(unwritten)?;
         let used = used(self.planned, stage, pass);
-        self.checkpoint.save((stage, pass), &used, &tensors, &fresh).map_err(unwritten)
+        self.checkpoint.save((stage, pass), &used, state, &fresh).map_err(unwritten)
     }
 }
 

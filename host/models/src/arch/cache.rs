@@ -2,7 +2,7 @@
 
 use loadline_core::{ActClass, DType};
 
-use crate::ops::{Backend, OpError, Ops, Saved, Sink, Tensor};
+use crate::ops::{Backend, OpError, Ops, Piece, Saved, Sink, Tensor};
 
 /// The frames that every causal convolution remembers, in the order in which a chunk meets them.
 ///
@@ -46,10 +46,11 @@ impl<D: Clone> FeatureCache<D> {
     /// # Errors
     /// If the backend fails.
     pub fn save<B: Backend<Data = D>>(&self, ops: &mut Ops<B>, sink: Sink<'_>) -> Result<(), OpError> {
-        sink("cache", &[2], &[self.entries.len() as f32, self.chunk as f32]);
+        let counts = [self.entries.len() as f32, self.chunk as f32];
+        sink(Piece { name: "cache", shape: &[2], dtype: DType::F32, values: &counts });
         for (i, entry) in self.entries.iter().enumerate() {
             if let Remembered::Frames(frames) = entry {
-                ops.to_host(frames, &mut |values| sink(&format!("cache.{i}"), &frames.shape, values))?;
+                ops.hand_out(&format!("cache.{i}"), frames, sink)?;
             }
         }
         Ok(())

@@ -59,8 +59,21 @@ pub enum OpError {
     Backend(String),
 }
 
-/// What takes tensors that are to be saved: a name, a shape and the values.
-pub type Sink<'a> = &'a mut dyn FnMut(&str, &[usize], &[f32]);
+/// A part of a tensor that is to be saved. The parts of one tensor come one after the other, in order.
+#[derive(Clone, Copy, Debug)]
+pub struct Piece<'a> {
+    /// The tensor's name.
+    pub name: &'a str,
+    /// The shape of the whole tensor.
+    pub shape: &'a [usize],
+    /// The type that holds its values exactly.
+    pub dtype: DType,
+    /// The next of its values.
+    pub values: &'a [f32],
+}
+
+/// What takes tensors that are to be saved.
+pub type Sink<'a> = &'a mut dyn FnMut(Piece<'_>);
 
 /// What a checkpoint gives back for a name: a shape and its values.
 pub type Saved<'a> = &'a mut dyn FnMut(&str) -> Option<(Vec<usize>, Vec<f32>)>;

@@ -3,11 +3,14 @@
 use loadline_core::{DType, Op};
 
 use super::methods::{four, pointwise, require, with_channels};
-use super::{Backend, Call, Moves, OpError, OpShape, Ops, Tensor, Weight};
+use super::{Backend, Call, Moves, OpError, OpShape, Ops, Piece, Sink, Tensor, Weight};
 
 type T<B> = Tensor<<B as Backend>::Data>;
 type W<B> = Weight<<B as Backend>::Weight>;
 type Out<B> = Result<T<B>, OpError>;
+
+/// Elements that are handed out at a time.
+const PIECE: usize = 1 << 20;
 
 impl<B: Backend> Ops<B> {
     /// `x` with zero rows appended; a shared handle where it already has `rows`.
@@ -133,6 +136,22 @@ impl<B: Backend> Ops<B> {
     pub fn to_host(&mut self, x: &T<B>, sink: &mut dyn FnMut(&[f32])) -> Result<(), OpError> {
         self.recording.to_host += DType::F32.bytes(x.elements() as u64).0;
         self.spend(Op::ToHost, pointwise(x, 1, 0), Call::ToHost { x, sink }).map(|_| ())
+    }
+
+    /// Hands a tensor's values to a sink, in pieces: what saves them needs no room for the whole of it.
+    ///
+    /// # Errors
+    /// If the backend fails.
+    pub fn hand_out(&mut self, name: &str, x: &T<B>, sink: Sink<'_>) -> Result<(), OpError> {
+        let (elements, mut start) = (x.elements(), 0);
+        while start < elements {
+            let len = PIECE.min(elements - start);
+            let mut part = x.clone();
+            (part.shape, part.data) = (vec![len], self.backend.view(&x.data, start, len)?);
+            self.to_host(&part, &mut |values| sink(Piece { name, shape: &x.shape, dtype: x.dtype, values }))?;
+            start += len;
+        }
+        Ok(())
     }
 
     /// A copy of rows `start..start + len` of the slowest axis.

@@ -140,7 +140,7 @@ impl<D: Clone> Latents<D> {
         let named = [("latents", &self.current), ("last", &self.last)];
         let named = named.into_iter().filter_map(|(name, t)| Some((name.to_owned(), t.as_ref()?)));
         for (name, tensor) in named.chain(history) {
-            ops.to_host(tensor, &mut |values| sink(&name, &tensor.shape, values))?;
+            ops.hand_out(&name, tensor, sink)?;
         }
         Ok(())
     }

@@ -54,7 +54,7 @@ impl<B: Backend> WanProgram<B> {
     /// If the backend fails.
     pub fn save(&self, ops: &mut Ops<B>, sink: Sink<'_>) -> Result<(), OpError> {
         for (i, prompt) in self.prompts.iter().enumerate() {
-            ops.to_host(prompt, &mut |values| sink(&format!("prompt.{i}"), &prompt.shape, values))?;
+            ops.hand_out(&format!("prompt.{i}"), prompt, sink)?;
         }
         self.condition.save(ops, sink)?;
         self.denoise.latents.save(ops, sink)?;

@@ -36,10 +36,10 @@ impl<D: Clone> State<D> {
 
     pub(super) fn save<B: Backend<Data = D>>(&self, ops: &mut Ops<B>, sink: Sink<'_>) -> Result<(), OpError> {
         for (i, picture) in self.pictures.iter().enumerate() {
-            ops.to_host(picture, &mut |values| sink(&format!("picture.{i}"), &picture.shape, values))?;
+            ops.hand_out(&format!("picture.{i}"), picture, sink)?;
         }
         match &self.latents {
-            Some(latents) => ops.to_host(latents, &mut |values| sink("condition", &latents.shape, values)),
+            Some(latents) => ops.hand_out("condition", latents, sink),
             None => Ok(()),
         }
     }

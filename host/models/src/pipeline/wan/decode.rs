@@ -25,7 +25,7 @@ impl<D: Clone> Default for State<D> {
 impl<D: Clone> State<D> {
     pub(super) fn save<B: Backend<Data = D>>(&self, ops: &mut Ops<B>, sink: Sink<'_>) -> Result<(), OpError> {
         let Some(scaled) = &self.scaled else { return Ok(()) };
-        ops.to_host(scaled, &mut |values| sink("scaled", &scaled.shape, values))?;
+        ops.hand_out("scaled", scaled, sink)?;
         self.cache.save(ops, sink)
     }
 
