@@ -84,7 +84,16 @@ impl Checkpoint {
         name.push(".checkpoint");
         let dumped = dump.then(BTreeMap::new);
         let folder = result.with_file_name(name);
-        Self { folder, identity, plan, frame_values: 0, frame_sum: Digest::default(), dumped, lock: None, sinking: None }
+        Self {
+            folder,
+            identity,
+            plan,
+            frame_values: 0,
+            frame_sum: Digest::default(),
+            dumped,
+            lock: None,
+            sinking: None,
+        }
     }
 
     pub(super) fn folder(&self) -> &Path {
