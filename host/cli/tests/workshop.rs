@@ -105,10 +105,73 @@ fn a_project_passes_its_own_tests() {
     }
     let place = Place::new();
     place.done("policy new frugal --lang rust");
-    let mut cargo = Command::new("cargo");
-    cargo.current_dir(place.path().join("frugal")).args(["test", "--release", "--quiet"]).env_remove("RUSTFLAGS");
-    let out = cargo.output().unwrap();
+    let out = cargo_test(&place, "frugal");
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+}
+
+/// The tests of a project, which run this program.
+fn cargo_test(place: &Place, project: &str) -> Output {
+    let mut cargo = Command::new("cargo");
+    cargo.env("LOADLINE", env!("CARGO_BIN_EXE_loadline")).env("LOADLINE_CACHE", place.path().join("cache"));
+    cargo.current_dir(place.path().join(project)).args(["test", "--release", "--quiet", "--no-fail-fast"]);
+    cargo.env_remove("RUSTFLAGS").output().unwrap()
+}
+
+/// What only the component does is nothing that a native test of the source alone could find.
+#[test]
+fn a_component_that_differs_from_its_source_fails_the_projects_tests() {
+    if !can_build() {
+        return;
+    }
+    let place = Place::new();
+    place.done("policy new frugal --lang rust");
+    let source = place.path().join("frugal/src/lib.rs");
+    let good = fs::read_to_string(&source).unwrap();
+    let slots = "u32::try_from(s.count(\"slots\")).unwrap_or(1)";
+    assert!(good.contains(slots), "{good}");
+    // As many slots natively as tests expect, and one more elsewhere.
+    fs::write(&source, good.replace(slots, &format!("{slots} + u32::from(cfg!(target_arch = \"wasm32\"))"))).unwrap();
+    let out = cargo_test(&place, "frugal");
+    let said = String::from_utf8_lossy(&out.stdout);
+    assert!(!out.status.success(), "{said}");
+    // The library's own tests pass; what is compared is shown up to where it differs.
+    for part in ["test result: ok. 2 passed", "scenario refused, decision ", "  decision 1: homes["] {
+        assert!(said.contains(part), "no '{part}' in: {said}");
+    }
+    assert!(said.contains("in the component") && said.contains("in the library"), "{said}");
+}
+
+#[test]
+fn a_project_without_the_program_says_which_it_lacks() {
+    if !can_build() {
+        return;
+    }
+    let place = Place::new();
+    place.done("policy new frugal --lang rust");
+    let mut cargo = Command::new("cargo");
+    cargo.env("LOADLINE", place.path().join("gone")).env_remove("RUSTFLAGS");
+    cargo.current_dir(place.path().join("frugal")).args(["test", "--release", "--quiet", "--test", "component"]);
+    let said = String::from_utf8_lossy(&cargo.output().unwrap().stdout).into_owned();
+    assert!(said.contains("cannot start '") && said.contains("set LOADLINE to the path"), "{said}");
+}
+
+#[test]
+fn what_a_policy_says_is_written_down_word_for_word() {
+    let place = Place::new();
+    place.done("policy new frugal --lang python");
+    let record = "policy record frugal --policy";
+    let said = place.done(&format!("{record} auto-tune --set most_slots=2"));
+    assert_eq!(said, place.done(&format!("{record} auto-tune --set most_slots=2")));
+    let words: Vec<&str> = said.lines().map(|line| line.split(' ').next().unwrap()).collect();
+    assert_eq!(words[..3], ["loadline-transcript/1", "scenario", "description"]);
+    for word in ["situation", "probe", "forecast", "reply", "decision", "fuel"] {
+        assert!(words.contains(&word), "no {word}");
+    }
+    assert!(said.contains("{key: \"most_slots\", value: integer(2)}"), "the setting is not in the situation");
+    assert_eq!(words.iter().filter(|word| **word == "scenario").count(), 3);
+    expect(&place.run(&format!("{record} nobody")), 6, &["there is no policy 'nobody'"]);
+    expect(&place.run("policy record frugal"), 6, &["run `loadline policy build`"]);
+    expect(&place.run(&format!("{record} auto-tune --set most_slot=2")), 6, &["did you mean 'most_slots'?"]);
 }
 
 #[test]

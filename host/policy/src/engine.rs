@@ -83,7 +83,8 @@ impl PolicyEngine {
         let pre = self.linker.instantiate_pre(&component).and_then(version.adapt);
         let adapter = Arc::from(pre.map_err(|error| version.mismatch(&error))?);
         let limits = self.limits.of(bytes.len());
-        let guest = Guest { engine: self.engine.clone(), adapter, limits, gate: Arc::clone(&self.gate) };
+        let (engine, gate) = (self.engine.clone(), Arc::clone(&self.gate));
+        let guest = Guest { engine, adapter, limits, gate, transcript: None };
         let (id, summary, schema) = described(&guest.describe()?, ContentHash::of_digest(digest.as_bytes()))?;
         Ok(Policy { guest, id, summary, schema, code, contract: version.number })
     }

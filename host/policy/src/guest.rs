@@ -17,9 +17,11 @@ use wasmtime::{Engine, ResourceLimiter, Store, StoreContextMut, Trap, UpdateDead
 use crate::pool::{self, Gate};
 use crate::price::Price;
 use crate::text::line;
+use crate::transcript::{Pen, Said};
 use crate::versions::{Adapter, Asked, Description};
 use crate::watch::watched;
-use crate::{Limits, LogLine, Oracle, PolicyError};
+use crate::wave::Wave;
+use crate::{Limits, LogLine, Oracle, PolicyError, Transcript};
 
 /// What a guest may ask of its caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +59,8 @@ pub(crate) struct Guest {
     pub(crate) adapter: Arc<dyn Adapter>,
     pub(crate) limits: Limits,
     pub(crate) gate: Arc<Gate>,
+    /// Where calls are written down, if anywhere.
+    pub(crate) transcript: Option<Transcript>,
 }
 
 /// Work for the caller: it alone has the situation and the oracle.
@@ -100,6 +104,7 @@ pub(crate) struct State {
     unanswered: u32,
     price: Price,
     limits: Limits,
+    pen: Option<Pen>,
 }
 
 /// So many questions beyond the limit are answered with the limit; a guest that goes on is broken off.
@@ -112,7 +117,9 @@ impl Guest {
         let _room = self.gate.enter()?;
         let mut store = self.store(fuel, None, Price::default(), &overdue)?;
         let result = self.drive(self.adapter.describe(&mut store), &overdue, || ())?;
-        result.map_err(|error| fault(&error, store.data(), fuel))?
+        let description = result.map_err(|error| fault(&error, store.data(), fuel))?;
+        self.written(store.data().pen.as_ref());
+        description
     }
 
     /// Asks for a decision. The caller answers each question of the guest.
@@ -126,10 +133,16 @@ impl Guest {
         let mut store = self.store(fuel, Some(desk.clone()), price, &overdue)?;
         let call = self.adapter.decide(&mut store, asked);
         let result = self.drive(call, &overdue, || desk.answer(&mut caller))?;
-        let decision = result.map_err(|error| fault(&error, store.data(), fuel))??;
-        let left = store.get_fuel().unwrap_or(0);
-        let state = store.into_data();
-        Ok(Outcome { decision, fuel: fuel - left.min(fuel), log: state.log.lines, calls: state.made })
+        let decision = result.map_err(|error| fault(&error, store.data(), fuel))?;
+        let fuel = fuel - store.get_fuel().unwrap_or(0).min(fuel);
+        let mut state = store.into_data();
+        state.write("fuel", &fuel);
+        self.written(state.pen.as_ref());
+        Ok(Outcome { decision: decision?, fuel, log: state.log.lines, calls: state.made })
+    }
+
+    fn written(&self, call: Option<&Pen>) {
+        self.transcript.iter().zip(call).for_each(|(transcript, call)| transcript.add(call));
     }
 
     /// Runs a call to its end on this thread; whenever the guest waits, `answer` has its turn.
@@ -171,6 +184,7 @@ impl Guest {
             unanswered: 0,
             price,
             limits,
+            pen: self.transcript.as_ref().map(|_| Pen::default()),
         };
         let mut store = Store::new(&self.engine, state);
         store.limiter(|state| &mut state.memory_left);
@@ -206,7 +220,9 @@ pub(crate) async fn ask<T: Send + 'static>(
 /// Writes a line to the report.
 pub(crate) fn log(store: &mut StoreContextMut<'_, State>, level: u8, text: &str) -> wasmtime::Result<()> {
     charge(store, Price::log(text))?;
-    store.data_mut().log.push(level, text);
+    let state = store.data_mut();
+    state.write("log", &Said { level, text });
+    state.log.push(level, text);
     Ok(())
 }
 
@@ -218,6 +234,13 @@ fn charge(store: &mut StoreContextMut<'_, State>, fuel: u64) -> wasmtime::Result
 }
 
 impl State {
+    /// Writes down what was said, if anybody wants to know.
+    pub(crate) fn write(&mut self, word: &str, value: &dyn Wave) {
+        if let Some(pen) = &mut self.pen {
+            pen.write(word, value);
+        }
+    }
+
     /// Whether a question without an answer is only told so: the guest can see from that that there will be none.
     fn is_patient(&mut self) -> bool {
         self.unanswered += 1;

@@ -24,8 +24,10 @@ mod quarantine;
 mod scan;
 pub mod settings;
 mod text;
+mod transcript;
 mod versions;
 mod watch;
+mod wave;
 
 pub use builtin::{Builtin, builtin};
 pub use cache::Code;
@@ -35,3 +37,4 @@ pub use limits::Limits;
 pub use oracle::{Oracle, Outlook, Silent};
 pub use policy::{Decided, LogLine, Policy};
 pub use quarantine::{Fault, FaultClass, Quarantine};
+pub use transcript::Transcript;

@@ -5,7 +5,7 @@ use loadline_core::{Decision, PolicyId, Situation};
 use crate::guest::{Caller, Guest};
 use crate::oracle::Oracle;
 use crate::settings::Schema;
-use crate::{Code, PolicyError};
+use crate::{Code, PolicyError, Transcript};
 
 /// A loaded policy. Cloning is cheap: the compiled code is shared.
 #[derive(Clone)]
@@ -77,6 +77,16 @@ impl Policy {
     #[must_use]
     pub const fn contract(&self) -> &'static str {
         self.contract
+    }
+
+    /// The same policy, whose calls are written down; the first is what it says that it is. A call that fails is not.
+    ///
+    /// # Errors
+    /// If the policy does not say again what it is.
+    pub fn transcribed(&self, transcript: &Transcript) -> Result<Self, PolicyError> {
+        let guest = Guest { transcript: Some(transcript.clone()), ..self.guest.clone() };
+        guest.describe()?;
+        Ok(Self { guest, ..self.clone() })
     }
 
     /// Asks the policy what to do. Every call starts a fresh instance, so that one call cannot

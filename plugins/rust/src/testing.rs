@@ -1,13 +1,21 @@
-//! Native tests of policies: situations that are made up, a checker and a host that simulates.
+//! Native tests of policies: situations that are made up, a checker and a host that simulates; and whether the
+//! component that a policy is built to says the same as the library, see [`same_as_component`].
 //!
 //! The checker follows the rules of the contract; the host's own is stricter in its wording and the
 //! one that counts. The simulation knows one link and one device that computes, which is enough to
 //! tell a good order from a bad one.
 
+mod program;
+mod transcript;
+mod wave;
+mod words;
+
 use crate::{
     Blocks, Budget, Column, Entry, ForecastReply, Host, Job, Level, Loaded, Machine, NO_BLOCK, Plan, Situation, Stage,
     StagePlan, Value, copy_times,
 };
+pub use program::{recorded, same_as_component};
+pub use transcript::{Compared, Transcript};
 
 /// One stage to make up. Its component's name is the stage's name.
 #[derive(Clone, Debug)]

@@ -9,6 +9,7 @@ mod limits;
 mod list;
 mod new;
 mod open;
+mod record;
 mod show;
 mod test;
 
@@ -85,6 +86,8 @@ pub(crate) enum PolicyCommand {
     },
     /// Play a project's scenarios and compare the plans with the texts beside them
     Test(test::TestArgs),
+    /// Write down what a policy is asked in a project's scenarios and what it says, to ask its source the same
+    Record(record::RecordArgs),
     /// Compare policies over a corpus of jobs, GPUs and budgets: the leaderboard
     Bench(bench::BenchArgs),
     /// Explain a plan: the policy's reasons, what stays, what moves, where it waits, what would help
@@ -102,6 +105,7 @@ pub(crate) fn run(command: &PolicyCommand) -> Result<ExitCode, Error> {
         PolicyCommand::Uninstall { policy } => install::uninstall(policy),
         PolicyCommand::Check { policy, settings, json } => check::run(policy, settings, *json),
         PolicyCommand::Test(args) => test::run(args),
+        PolicyCommand::Record(args) => record::run(args),
         PolicyCommand::Bench(args) => bench::run(args),
         PolicyCommand::Explain(args) => explain::run(args),
     }?;

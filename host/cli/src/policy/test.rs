@@ -91,7 +91,7 @@ impl Policies<'_> {
 }
 
 /// The one component in a scenario's project: in the folder of the scenario, or in that around it.
-fn component(scenario: &Path) -> Result<String, Error> {
+pub(super) fn component(scenario: &Path) -> Result<String, Error> {
     let here = scenario.parent().unwrap_or(Path::new(""));
     let around = if here.as_os_str().is_empty() { Path::new("..").to_owned() } else { here.join("..") };
     let folder = if here.file_name().is_some_and(|name| name == "scenarios") {

@@ -7,6 +7,7 @@ mod describe;
 mod diff;
 mod file;
 mod play;
+mod record;
 mod stages;
 
 use std::path::{Path, PathBuf};
@@ -16,6 +17,7 @@ use crate::Error;
 pub use diff::diff;
 pub use file::{Expect, Scenario};
 pub use play::{Played, play};
+pub use record::{RECORD, record};
 
 /// The scenarios that a path means: a file; the `*.toml` of a folder `scenarios` in a project; or those of the folder
 /// itself. In the order of their names.

@@ -25,7 +25,7 @@ pub(super) const WIT: &[Embedded] = embedded!("wit" => "wit/": "policy@0.1.0/pol
 /// The SDK for Rust, without its manifest and its bindings.
 pub(super) const RUST_SDK: &[Embedded] = embedded!("plugins/rust/src" => "sdk/rust/src/":
     "draft.rs", "eager.rs", "homes.rs", "lib.rs", "policy.rs", "rolling.rs", "settings.rs", "split.rs", "testing.rs",
-    "text.rs", "view.rs",
+    "testing/program.rs", "testing/transcript.rs", "testing/wave.rs", "testing/words.rs", "text.rs", "view.rs",
 );
 
 /// The bindings of the SDK for Rust, written out: compiling the generator takes ten times as long as the policy.
@@ -41,7 +41,8 @@ pub(super) const RUST_LOCK: &str = include_str!("../../../../plugins/Cargo.lock"
 
 /// A project in Rust.
 pub(super) const RUST_TEMPLATE: &[Embedded] = embedded!("plugins/rust/template" => "":
-    "Cargo.toml", "README.md", "gitignore", "src/lib.rs", "src/settings.json", "tests/plans.rs",
+    "Cargo.toml", "README.md", "gitignore", "src/lib.rs", "src/settings.json", "tests/component.rs",
+    "tests/plans.rs",
 );
 
 /// The SDK for Python.

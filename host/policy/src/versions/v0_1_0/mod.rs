@@ -3,6 +3,7 @@
 mod bindings;
 mod lift;
 mod lower;
+mod words;
 
 use loadline_core::Decision;
 use wasmtime::component::Linker;
@@ -10,7 +11,7 @@ use wasmtime::{Store, StoreContextMut};
 
 use super::{Adapter, Asked, Call, Description, Version};
 use crate::guest::{self, Question, State};
-use crate::price::StageRows;
+use crate::price::{Price, StageRows};
 use bindings::exports::loadline::policy::policy::Decision as Answer;
 use bindings::loadline::policy::types as wit;
 use bindings::{MemoryPolicy, MemoryPolicyPre};
@@ -33,8 +34,9 @@ impl Adapter for Guest {
                 Ok(guest) => guest,
                 Err(error) => return Ok(Err(VERSION.mismatch(&error))),
             };
-            let wit::Description { name, version, summary, settings } =
-                guest.loadline_policy_policy().call_describe(store).await?;
+            let description = guest.loadline_policy_policy().call_describe(&mut *store).await?;
+            store.data_mut().write("description", &description);
+            let wit::Description { name, version, summary, settings } = description;
             Ok(Ok(Description { name, version, summary, settings }))
         })
     }
@@ -45,8 +47,10 @@ impl Adapter for Guest {
                 Ok(told) => told,
                 Err(missing) => return Ok(Err(missing.into())),
             };
+            store.data_mut().write("situation", &told);
             let guest = self.0.instantiate_async(&mut *store).await?;
-            let answer = guest.loadline_policy_policy().call_decide(store, &told).await?;
+            let answer = guest.loadline_policy_policy().call_decide(&mut *store, &told).await?;
+            store.data_mut().write("decision", &answer);
             Ok(match answer {
                 Ok(Answer::Keep) => Ok(Decision::Keep),
                 Ok(Answer::Plan(plan)) => {
@@ -65,29 +69,30 @@ fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     })?;
     host.func_wrap_async("probe", |mut store: StoreContextMut<'_, State>, (knobs,): (Vec<wit::Entry>,)| {
         Box::new(async move {
+            store.data_mut().write("probe", &knobs);
             let entries = knobs.len();
             let probe = move |caller: &mut guest::Caller<'_>| -> Result<wit::Job, String> {
                 let knobs = lift::knobs(&knobs, caller.situation).map_err(|error| error.to_string())?;
                 let job = caller.oracle.probe(&knobs)?;
                 lower::job(&job, caller.situation.machine).map_err(|error| error.to_string())
             };
-            Ok((guest::ask(&mut store, Question::Probe, move |price| price.probe(entries), probe).await?,))
+            let job = guest::ask(&mut store, Question::Probe, move |price| price.probe(entries), probe).await?;
+            store.data_mut().write("reply", &job);
+            Ok((job,))
         })
     })?;
     host.func_wrap_async("forecast", |mut store: StoreContextMut<'_, State>, (plan,): (wit::Plan,)| {
         Box::new(async move {
+            store.data_mut().write("forecast", &plan);
             let (texts, rows) = (plan.knobs.len() + plan.reasons.len() + plan.ladder.len(), rows(&plan));
             let forecast = move |caller: &mut guest::Caller<'_>| -> Result<wit::ForecastReply, String> {
                 let plan = lift::plan(plan, caller.id, caller.situation).map_err(|error| error.to_string())?;
                 caller.oracle.forecast(&plan).map(|outlook| lower::outlook(&outlook))
             };
-            Ok((guest::ask(
-                &mut store,
-                Question::Forecast,
-                move |price| price.forecast(texts, rows.into_iter()),
-                forecast,
-            )
-            .await?,))
+            let price = move |price: &Price| price.forecast(texts, rows.into_iter());
+            let reply = guest::ask(&mut store, Question::Forecast, price, forecast).await?;
+            store.data_mut().write("reply", &reply);
+            Ok((reply,))
         })
     })?;
     Ok(())
