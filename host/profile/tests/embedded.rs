@@ -5,6 +5,7 @@ use loadline_core::{
     ActMemory, Bytes, DType, Estimate, Machine, Op, OpCost, OpKind, Provenance, Site, StageKind, Task, Tier,
 };
 use loadline_profile::{Basis, Profile, catalog};
+use serde_json::Value;
 
 fn machine(name: &str) -> Machine {
     catalog::find(name).unwrap().to_machine().unwrap()
@@ -27,6 +28,32 @@ fn a_profile_survives_being_written_and_read() {
         let again = Profile::parse(&profile.to_json().unwrap(), "again").unwrap();
         assert_eq!(again, profile);
         assert_eq!(again.hash(), profile.hash());
+    }
+}
+
+/// Whatever was measured: a number that is written is read as the same number, or the profile on disk would have
+/// another hash than the one in memory.
+#[test]
+fn every_number_is_read_as_it_was_written() {
+    for n in 1..=5 {
+        let mut value = serde_json::to_value(catalog::find("cpu").unwrap()).unwrap();
+        shake(&mut value, &mut (n * 7919));
+        let read = Profile::parse(&value.to_string(), "again").unwrap();
+        assert_eq!(serde_json::to_value(read).unwrap(), value, "{n}");
+    }
+}
+
+/// Changes every fraction by a few parts in a billion.
+fn shake(value: &mut Value, state: &mut u64) {
+    match value {
+        Value::Number(number) if number.is_f64() => {
+            *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let by = 1.0 + (*state >> 40) as f64 * 1e-16;
+            *value = (number.as_f64().unwrap() * by).into();
+        }
+        Value::Array(values) => values.iter_mut().for_each(|value| shake(value, state)),
+        Value::Object(fields) => fields.values_mut().for_each(|value| shake(value, state)),
+        _ => {}
     }
 }
 
