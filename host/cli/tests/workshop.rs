@@ -98,40 +98,46 @@ fn a_project_is_built_from_anywhere_to_the_same_bytes_and_plans() {
     assert_eq!(place.done(&format!("{plan} frugal")), by_path);
 }
 
-#[test]
-fn a_project_passes_its_own_tests() {
+/// A new project in the folder `frugal`, with its source and the path of that; nothing where it could not be built.
+fn project() -> Option<(Place, PathBuf, String)> {
     if !can_build() {
-        return;
+        return None;
     }
     let place = Place::new();
     place.done("policy new frugal --lang rust");
-    let out = cargo_test(&place, "frugal");
-    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let path = place.path().join("frugal/src/lib.rs");
+    let source = fs::read_to_string(&path).unwrap();
+    Some((place, path, source))
 }
 
-/// The tests of a project, which run this program.
-fn cargo_test(place: &Place, project: &str) -> Output {
+/// The tests of a project that run a program of this path.
+fn cargo_test(place: &Place, program: &Path) -> Output {
     let mut cargo = Command::new("cargo");
-    cargo.env("LOADLINE", env!("CARGO_BIN_EXE_loadline")).env("LOADLINE_CACHE", place.path().join("cache"));
-    cargo.current_dir(place.path().join(project)).args(["test", "--release", "--quiet", "--no-fail-fast"]);
+    cargo.env("LOADLINE", program).env("LOADLINE_CACHE", place.path().join("cache"));
+    cargo.current_dir(place.path().join("frugal")).args(["test", "--release", "--quiet", "--no-fail-fast"]);
     cargo.env_remove("RUSTFLAGS").output().unwrap()
+}
+
+fn this_program() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_loadline"))
+}
+
+#[test]
+fn a_project_passes_its_own_tests() {
+    let Some((place, ..)) = project() else { return };
+    let out = cargo_test(&place, this_program());
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
 }
 
 /// What only the component does is nothing that a native test of the source alone could find.
 #[test]
 fn a_component_that_differs_from_its_source_fails_the_projects_tests() {
-    if !can_build() {
-        return;
-    }
-    let place = Place::new();
-    place.done("policy new frugal --lang rust");
-    let source = place.path().join("frugal/src/lib.rs");
-    let good = fs::read_to_string(&source).unwrap();
+    let Some((place, source, good)) = project() else { return };
     let slots = "u32::try_from(s.count(\"slots\")).unwrap_or(1)";
     assert!(good.contains(slots), "{good}");
     // As many slots natively as tests expect, and one more elsewhere.
     fs::write(&source, good.replace(slots, &format!("{slots} + u32::from(cfg!(target_arch = \"wasm32\"))"))).unwrap();
-    let out = cargo_test(&place, "frugal");
+    let out = cargo_test(&place, this_program());
     let said = String::from_utf8_lossy(&out.stdout);
     assert!(!out.status.success(), "{said}");
     // The library's own tests pass; what is compared is shown up to where it differs.
@@ -143,15 +149,9 @@ fn a_component_that_differs_from_its_source_fails_the_projects_tests() {
 
 #[test]
 fn a_project_without_the_program_says_which_it_lacks() {
-    if !can_build() {
-        return;
-    }
-    let place = Place::new();
-    place.done("policy new frugal --lang rust");
-    let mut cargo = Command::new("cargo");
-    cargo.env("LOADLINE", place.path().join("gone")).env_remove("RUSTFLAGS");
-    cargo.current_dir(place.path().join("frugal")).args(["test", "--release", "--quiet", "--test", "component"]);
-    let said = String::from_utf8_lossy(&cargo.output().unwrap().stdout).into_owned();
+    let Some((place, ..)) = project() else { return };
+    let out = cargo_test(&place, &place.path().join("gone"));
+    let said = String::from_utf8_lossy(&out.stdout);
     assert!(said.contains("cannot start '") && said.contains("set LOADLINE to the path"), "{said}");
 }
 
@@ -176,14 +176,9 @@ fn what_a_policy_says_is_written_down_word_for_word() {
 
 #[test]
 fn a_build_that_fails_shows_why_and_what_to_type() {
-    if !can_build() {
-        return;
-    }
-    let place = Place::new();
-    place.done("policy new frugal --lang rust");
+    let Some((place, source, good)) = project() else { return };
     let manifest = place.path().join("frugal/Cargo.toml");
-    let source = place.path().join("frugal/src/lib.rs");
-    let (good_manifest, good) = (fs::read_to_string(&manifest).unwrap(), fs::read_to_string(&source).unwrap());
+    let good_manifest = fs::read_to_string(&manifest).unwrap();
     fs::write(&source, good.replace("Decision::Plan(plan)", "Decision::Plam(plan)")).unwrap();
     expect(&place.run("policy build frugal"), 6, &["error[E0599]", "Plam", "run `loadline policy build frugal`"]);
     fs::write(&source, good.replace("export_policy!(MyPolicy);", "")).unwrap();

@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::wave::{Wave, record};
 
-/// The most bytes of one call. A policy that asks on and on would fill the memory of who writes it down.
+/// The most bytes that are kept, of one call and of all that nobody has taken. A policy that asks on and on would fill the memory of who writes it down.
 const MOST: usize = 256 << 20;
 
 /// Where calls of a policy are written down; see [`Policy::transcribed`](crate::Policy::transcribed). Clones write to
@@ -34,8 +34,8 @@ struct Written {
 }
 
 impl Transcript {
-    /// What was written since this was asked last, a line for each thing said; nothing if a call was too long to be
-    /// written down.
+    /// What was written since this was asked last, a line for each thing said; nothing if that was too much to be
+    /// kept.
     #[must_use]
     pub fn take(&self) -> Option<String> {
         let Written { text, cut } = take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));

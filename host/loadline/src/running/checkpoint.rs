@@ -23,7 +23,7 @@ use serde_json::Value;
 use super::digest::Digest;
 use super::identity::Identity;
 use super::output::{Tensors, read_tensor, write_floats, write_tensors};
-use super::state::{StateReader, StateWriter, sum_of_tensors};
+use super::state::{StateReader, StateWriter, sum_of_tensor};
 use crate::Error;
 use crate::error::told;
 
@@ -63,6 +63,8 @@ pub(super) struct Checkpoint {
     dumped: Option<BTreeMap<String, u64>>,
     /// Held while the run lives; the system lets go of it however the process ends.
     lock: Option<File>,
+    /// Whether a run may go on from here.
+    is_wanted: bool,
     /// The last state, on its way to the disk while the run computes on.
     sinking: Option<JoinHandle<Result<(), Error>>>,
 }
@@ -92,6 +94,7 @@ impl Checkpoint {
             frame_sum: Digest::default(),
             dumped,
             lock: None,
+            is_wanted: true,
             sinking: None,
         }
     }
@@ -176,7 +179,7 @@ impl Checkpoint {
             fs::create_dir_all(&folder).map_err(|e| Error::output(&folder, &e))?;
             let one = Tensors::from([(name.clone(), tensor.clone())]);
             write_tensors(&dump_file(&folder, name), &one, &[])?;
-            dumped.insert(name.clone(), sum_of_tensors(&one));
+            dumped.insert(name.clone(), sum_of_tensor(name, tensor));
         }
         Ok(())
     }
@@ -191,12 +194,12 @@ impl Checkpoint {
         sinking.join().unwrap_or_else(|_| lost()).map(|()| true)
     }
 
-    /// What takes the tensors of the next state, once the last one is on the disk.
+    /// What takes the tensors of the next state. The last one has [settled](Self::settle).
     ///
     /// # Errors
-    /// If the last state could not be written, or this one cannot be begun.
-    pub(super) fn begin(&mut self) -> Result<StateWriter, Error> {
-        self.settle()?;
+    /// If it cannot be begun.
+    pub(super) fn begin(&self) -> Result<StateWriter, Error> {
+        debug_assert!(self.sinking.is_none(), "two states would be on their way at once");
         fs::create_dir_all(&self.folder).map_err(|e| Error::output(&self.folder, &e))?;
         // Where the run stands lies in the header as a text within a text, so its quotes count twice.
         let texts = serde_json::to_string(&(&self.identity, &self.dumped)).map_or(0, |text| 2 * text.len());
@@ -319,7 +322,7 @@ impl Checkpoint {
         let mut tensors = Tensors::new();
         for (name, sum) in sums {
             let one = self.read_all(&dump_file(&self.dump(), name)).map_err(|e| self.damaged(&e))?;
-            if sum_of_tensors(&one) != *sum {
+            if one.iter().map(|(name, tensor)| sum_of_tensor(name, tensor)).ne([*sum]) {
                 return Err(self.damaged(&format!("dump/{name}.safetensors is not the file that was saved")));
             }
             tensors.extend(one);
@@ -381,10 +384,8 @@ impl Checkpoint {
     }
 
     /// Removes the checkpoint; the result is there.
-    pub(super) fn remove(&mut self) {
-        let _ = self.settle();
-        // A checkpoint that cannot be removed does no harm: the next run of this result replaces it.
-        let _ = fs::remove_dir_all(&self.folder);
+    pub(super) fn remove(mut self) {
+        self.is_wanted = false;
     }
 }
 
@@ -392,8 +393,8 @@ impl Drop for Checkpoint {
     fn drop(&mut self) {
         let _ = self.settle();
         // A run that ended before its first safe point leaves nothing to go on from; without the lock the folder is
-        // not ours.
-        if self.lock.is_some() && self.state().symlink_metadata().is_err() {
+        // not ours. A checkpoint that cannot be removed does no harm: the next run of this result replaces it.
+        if self.lock.is_some() && (!self.is_wanted || self.state().symlink_metadata().is_err()) {
             let _ = fs::remove_dir_all(&self.folder);
         }
     }

@@ -11,7 +11,7 @@ use loadline_models::weights::{TensorEntry, WeightIndex};
 use serde_json::{Map, Value, json};
 
 use super::digest::Digest;
-use super::output::{Tensor, Tensors, read_tensor, write_floats};
+use super::output::{Tensor, read_tensor, write_floats};
 use crate::Error;
 use crate::error::told;
 
@@ -200,10 +200,4 @@ impl StateReader {
     pub(super) fn failed(self) -> Option<String> {
         self.failed
     }
-}
-
-/// The digests of tensors by name.
-pub(super) fn sum_of_tensors(tensors: &Tensors) -> u64 {
-    let sums: Vec<_> = tensors.iter().map(|(name, tensor)| (name.as_str(), sum_of_tensor(name, tensor))).collect();
-    sum_of(sums.into_iter())
 }

@@ -1,4 +1,5 @@
-//! The contract's types as written values and back.
+//! The contract's types as written values and back. The host writes them with a list of its own, over the types of its
+//! side; what the two make of a value is compared whenever a component is compared with its source.
 
 use super::wave::{Data, Wave};
 use crate::bindings::loadline::policy::types as wit;

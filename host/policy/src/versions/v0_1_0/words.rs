@@ -1,4 +1,6 @@
-//! The values of this version as they are written down.
+//! The values of this version as they are written down. The SDK reads them back with a list of its own
+//! (`plugins/rust/src/testing/words.rs`): its types are those of the guest's side, it is copied into projects that have
+//! nothing of this program, and a field that either list lacks does not compile.
 
 use super::bindings::loadline::policy::types as wit;
 use crate::wave::{Wave, case, records};
