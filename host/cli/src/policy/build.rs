@@ -10,7 +10,8 @@ use serde_json::json;
 use super::{open, places};
 
 pub(super) fn run(dir: &Path, output: Option<&Path>, json: bool) -> Result<(), Error> {
-    let built = workshop::build(dir, open::cargo_home().as_deref(), &places(), &mut |line| note!("{line}"))?;
+    let home = open::cargo_home();
+    let built = workshop::build(dir, home.as_deref(), &places(), super::limits(), &mut |line| note!("{line}"))?;
     let path = output.map_or_else(|| dir.join(format!("{}.wasm", built.policy.id().name)), Path::to_owned);
     loadline::write_whole(&path, |file| file.write_all(&built.component))?;
     if json {

@@ -9,7 +9,7 @@ use crate::setup;
 
 pub(super) fn run(name: &str, set: &[String], json: bool) -> Result<(), Error> {
     let places = places();
-    let component = policies::find(name, &places)?.component;
+    let component = policies::find(name, &places, &super::limits())?.component;
     let mut given = Vec::new();
     setup::set(&mut given, set, name)?;
     let admission = admit(name, &component, &places, super::limits(), &given)?;

@@ -11,7 +11,7 @@ use super::places;
 pub(super) fn install(file: &Path) -> Result<(), Error> {
     let places = places();
     let installed = store()?;
-    let component = read_component(file)?;
+    let component = read_component(file, &super::limits())?;
     // A file that does not say what it is, or wants more than policies get, is never put there.
     let policy = policies::load_bytes(&file.display().to_string(), &component, &places, super::limits())?;
     let (entry, added) = installed.add(policy.id(), &component)?;

@@ -18,7 +18,7 @@ const USUAL_TIME: Duration = Duration::from_secs(30);
 #[command(next_help_heading = "Limits of policies")]
 pub(crate) struct LimitArgs {
     /// Fuel of one decision, about one unit an instruction; by default 50 million and 50000 more for each block, and
-    /// a hundred times that for a component that carries an interpreter
+    /// fifty times that for a component that carries an interpreter
     #[arg(long, global = true, hide_short_help = true, value_name = "UNITS")]
     policy_fuel: Option<u64>,
     /// Memory of a policy; 64MiB by default

@@ -55,7 +55,7 @@ fn rows(places: &Places) -> Result<Vec<Row>, Error> {
 }
 
 fn row(name: String, wanted: &str, places: &Places) -> Row {
-    let told = policies::find(wanted, places).and_then(|found| told(wanted, &found, places));
+    let told = policies::find(wanted, places, &super::limits()).and_then(|found| told(wanted, &found, places));
     Row { name, origin: "built in", told: told.map_err(|error| error.to_string()) }
 }
 

@@ -11,8 +11,8 @@ use super::places;
 
 pub(super) fn run(name: &str, json: bool) -> Result<(), Error> {
     let places = places();
-    let found = policies::find(name, &places)?;
     let limits = super::limits();
+    let found = policies::find(name, &places, &limits)?;
     let policy = policies::load_bytes(name, &found.component, &places, limits)?;
     let limits = limits.of(found.component.len());
     if json {

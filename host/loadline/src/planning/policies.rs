@@ -65,7 +65,7 @@ pub fn open(name: &str, places: &Places) -> Result<Policy, Error> {
 /// # Errors
 /// Those of [`open`].
 pub fn open_within(name: &str, places: &Places, limits: Limits) -> Result<Policy, Error> {
-    load_bytes(name, &find(name, places)?.component, places, limits)
+    load_bytes(name, &find(name, places, &limits)?.component, places, limits)
 }
 
 /// A policy from the bytes of its component; `name` is what an error calls it.
@@ -86,27 +86,28 @@ pub fn load_bytes(name: &str, component: &[u8], places: &Places, limits: Limits)
 /// is the path of a component.
 ///
 /// # Errors
-/// If nothing or more than one policy has the name, the hash is that of other bytes, or a file cannot be read.
-pub fn find(name: &str, places: &Places) -> Result<Found, Error> {
-    let Some(wanted) = Reference::parse(name)? else { return file(name, places) };
+/// If nothing or more than one policy has the name, the hash is that of other bytes, or a file cannot be read or is
+/// larger than the limits allow.
+pub fn find(name: &str, places: &Places, limits: &Limits) -> Result<Found, Error> {
+    let Some(wanted) = Reference::parse(name)? else { return file(name, places, limits) };
     if let Some(found) = built_in(&wanted) {
         return Ok(found);
     }
-    match installed(&wanted, places)? {
+    match installed(&wanted, places, limits)? {
         Some(found) => Ok(found),
         None if wanted.hash.is_some() => Err(Error::Settings(no_such_hash(&wanted, places))),
-        None => file(name, places),
+        None => file(name, places, limits),
     }
 }
 
-fn installed(wanted: &Reference, places: &Places) -> Result<Option<Found>, WorkshopError> {
+fn installed(wanted: &Reference, places: &Places, limits: &Limits) -> Result<Option<Found>, WorkshopError> {
     let Some(folder) = &places.installed else { return Ok(None) };
     let installed = Installed::new(folder);
     if installed.matching(wanted)?.is_empty() {
         return Ok(None);
     }
     let policy = installed.only(wanted)?;
-    Ok(Some(Found { component: policy.read()?.into(), origin: Origin::Installed(policy.path) }))
+    Ok(Some(Found { component: policy.read(limits)?.into(), origin: Origin::Installed(policy.path) }))
 }
 
 fn built_in(wanted: &Reference) -> Option<Found> {
@@ -115,13 +116,13 @@ fn built_in(wanted: &Reference) -> Option<Found> {
     Some(Found { origin: Origin::BuiltIn, component: Cow::Borrowed(component) })
 }
 
-fn file(name: &str, places: &Places) -> Result<Found, Error> {
+fn file(name: &str, places: &Places, limits: &Limits) -> Result<Found, Error> {
     let path = Path::new(name);
     match std::fs::metadata(path) {
         Ok(meta) if !meta.is_file() => {
             Err(Error::Settings(format!("--policy {name}: this is no ordinary file; give the path of a component")))
         }
-        Ok(_) => Ok(Found { component: read_component(path)?.into(), origin: Origin::File(path.to_owned()) }),
+        Ok(_) => Ok(Found { component: read_component(path, limits)?.into(), origin: Origin::File(path.to_owned()) }),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(Error::Settings(unknown(name, places))),
         Err(error) => Err(Error::Settings(format!("--policy {name}: {error}"))),
     }

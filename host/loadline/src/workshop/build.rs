@@ -20,7 +20,7 @@ pub struct Built {
 }
 
 /// Builds the project in `folder`. `cargo_home` is where cargo keeps what it downloads, so that its path does not end
-/// up in the bytes; `says` is given each line that the tools print for people.
+/// up in the bytes; `limits` are those of the policy that comes out; `says` is given each line that the tools print for people.
 ///
 /// # Errors
 /// If a tool is missing or fails, or what comes out is no policy.
@@ -28,14 +28,15 @@ pub fn build(
     folder: &Path,
     cargo_home: Option<&Path>,
     places: &Places,
+    limits: Limits,
     says: &mut dyn FnMut(&str),
 ) -> Result<Built, Error> {
     let language = Language::of_project(folder)?;
     let component = match language {
         Language::Rust => rust::build(folder, cargo_home, says)?,
-        Language::Python => python::build(folder, says)?,
-        Language::JavaScript => javascript::build(folder, says)?,
+        Language::Python => python::build(folder, &limits, says)?,
+        Language::JavaScript => javascript::build(folder, &limits, says)?,
     };
-    let policy = policies::load_bytes(&folder.display().to_string(), &component, places, Limits::default())?;
+    let policy = policies::load_bytes(&folder.display().to_string(), &component, places, limits)?;
     Ok(Built { language, component, policy })
 }

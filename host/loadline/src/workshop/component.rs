@@ -51,15 +51,15 @@ fn outer(component: &[u8]) -> impl Iterator<Item = Payload<'_>> {
     })
 }
 
-/// Reads a component's file. One that is larger than any policy may be is not read.
+/// Reads a component's file. One that is larger than the limits allow is not read.
 ///
 /// # Errors
 /// If it is no ordinary file, too large, or cannot be read.
-pub fn read(path: &Path) -> Result<Vec<u8>, WorkshopError> {
+pub fn read(path: &Path, limits: &Limits) -> Result<Vec<u8>, WorkshopError> {
     let io = |error: &std::io::Error| WorkshopError::io(path, error);
     // Before it is opened: opening a pipe waits for somebody who writes.
     let meta = std::fs::metadata(path).map_err(|error| io(&error))?;
-    let limit = Limits::default().component_bytes as u64;
+    let limit = limits.component_bytes as u64;
     if !meta.is_file() {
         return Err(WorkshopError::NoFile { path: path.to_owned() });
     }

@@ -80,8 +80,10 @@ pub enum WorkshopError {
         /// The path.
         path: PathBuf,
     },
-    /// A file that is larger than any policy may be.
-    #[error("{path} has {bytes} bytes, and a component may have at most {limit}: is it one?")]
+    /// A file that is larger than a policy may be.
+    #[error(
+        "{path} has {bytes} bytes, and a component may have at most {limit}: is it one? Then --policy-size raises the limit"
+    )]
     TooLarge {
         /// The file.
         path: PathBuf,

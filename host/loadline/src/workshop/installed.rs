@@ -7,6 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use loadline_core::{ContentHash, PolicyId};
+use loadline_policy::Limits;
 
 use super::{Reference, WorkshopError};
 use crate::write_whole;
@@ -137,9 +138,9 @@ impl InstalledPolicy {
     /// Its bytes, which are those of its hash.
     ///
     /// # Errors
-    /// If the file cannot be read, or its bytes are others.
-    pub fn read(&self) -> Result<Vec<u8>, WorkshopError> {
-        let bytes = super::component::read(&self.path)?;
+    /// If the file cannot be read or is larger than the limits allow, or its bytes are others.
+    pub fn read(&self, limits: &Limits) -> Result<Vec<u8>, WorkshopError> {
+        let bytes = super::component::read(&self.path, limits)?;
         let found = ContentHash::of_bytes(&bytes);
         if found.as_str() == self.hash {
             return Ok(bytes);

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
+use loadline_policy::Limits;
 use serde_json::Value;
 
 use super::WorkshopError;
@@ -14,7 +15,7 @@ const PROGRAM: &str = "node_modules/@bytecodealliance/componentize-js/src/cli.js
 const DISABLED: [&str; 5] = ["stdio", "random", "clocks", "http", "fetch-event"];
 
 /// Builds the project in `folder` to a component.
-pub(super) fn build(folder: &Path, says: &mut dyn FnMut(&str)) -> Result<Vec<u8>, WorkshopError> {
+pub(super) fn build(folder: &Path, limits: &Limits, says: &mut dyn FnMut(&str)) -> Result<Vec<u8>, WorkshopError> {
     let entry = entry(&folder.join("package.json"))?;
     if !folder.join(PROGRAM).is_file() {
         let tool = "componentize-js, which is not in the project's node_modules".to_owned();
@@ -25,7 +26,7 @@ pub(super) fn build(folder: &Path, says: &mut dyn FnMut(&str)) -> Result<Vec<u8>
     }
     let mut componentize = Command::new("node");
     componentize.args([PROGRAM, &entry, "-w", WIT, "-n", "memory-policy", "-d"]).args(DISABLED).args(["-o", OUTPUT]);
-    tool::output(folder, &mut componentize, says, || WorkshopError::NoTool {
+    tool::output(folder, &mut componentize, limits, says, || WorkshopError::NoTool {
         tool: "Node.js, which is not on the path".to_owned(),
         way_out: "install version 20 or later from https://nodejs.org, or on Debian run `apt-get install nodejs npm`"
             .to_owned(),

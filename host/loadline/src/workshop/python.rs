@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use loadline_policy::Limits;
 use toml::{Table, Value};
 
 use super::WorkshopError;
@@ -14,14 +15,14 @@ const VERSION: &str = "0.25.1";
 const MODULE: &str = "app";
 
 /// Builds the project in `folder` to a component.
-pub(super) fn build(folder: &Path, says: &mut dyn FnMut(&str)) -> Result<Vec<u8>, WorkshopError> {
+pub(super) fn build(folder: &Path, limits: &Limits, says: &mut dyn FnMut(&str)) -> Result<Vec<u8>, WorkshopError> {
     let module = module(&folder.join("pyproject.toml"))?;
     let mut componentize = Command::new(program(folder));
     componentize.args(["-d", WIT, "-w", "memory-policy", "componentize", "--stub-wasi"]);
     componentize.args(["-p", "sdk/python", "-p", ".", &module, "-o", OUTPUT]);
     // Compiled modules would lie about in the project.
     componentize.env("PYTHONDONTWRITEBYTECODE", "1");
-    tool::output(folder, &mut componentize, says, || missing(folder))
+    tool::output(folder, &mut componentize, limits, says, || missing(folder))
 }
 
 /// The project's own, or the one on the path.

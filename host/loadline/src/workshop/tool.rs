@@ -4,6 +4,8 @@ use std::io;
 use std::path::Path;
 use std::process::Command;
 
+use loadline_policy::Limits;
+
 use super::WorkshopError;
 use super::command::{self, Failed};
 
@@ -17,6 +19,7 @@ pub(super) const OUTPUT: &str = "build/component.wasm";
 pub(super) fn output(
     folder: &Path,
     program: &mut Command,
+    limits: &Limits,
     says: &mut dyn FnMut(&str),
     missing: impl Fn() -> WorkshopError,
 ) -> Result<Vec<u8>, WorkshopError> {
@@ -28,7 +31,7 @@ pub(super) fn output(
         Failed::NotStarted(error) => failure(folder, program, error.to_string()),
         Failed::Status(status) => failure(folder, program, status),
     })?;
-    super::component::read(&path)
+    super::component::read(&path, limits)
 }
 
 /// The failure of a program whose message has been passed on.

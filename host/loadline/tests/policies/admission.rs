@@ -38,7 +38,7 @@ fn guest(body: &str) -> Vec<u8> {
 #[test]
 fn every_policy_that_ships_is_admitted() {
     for name in builtin() {
-        let component = policies::find(name, &Places::default()).unwrap().component;
+        let component = policies::find(name, &Places::default(), &PolicyLimits::default()).unwrap().component;
         let admission = admitted(&component);
         assert!(admission.admitted(), "{name}: {admission:#?}");
         assert_eq!(admission.checks.iter().map(|c| c.name).collect::<Vec<_>>(), CHECKS);
