@@ -176,12 +176,48 @@ fn limits_are_set_by_the_person_who_runs() {
         POLICY,
         &["the policy took longer than 200ms"],
     );
-    plan("none", "--policy-size 10KiB", POLICY, &["at most 10.0 KiB are loaded"]);
+    plan("none", "--policy-size 10KiB", POLICY, &["a component may have at most 10240", "--policy-size"]);
     plan("none", "--policy-memory 1B", POLICY, &["the limit 'memory' is 1, it must be from 65536"]);
     plan("none", "--policy-time soon", 2, &["'soon' is no time", "such as 500ms or 10s"]);
     let shown = loadline(dir.path(), "policy show ./hostile.wasm --policy-memory 8MiB --policy-fuel 77");
     let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
     assert!(shown.contains("memory     8.00 MiB") && shown.contains("fuel       77 and 0 more"), "{shown}");
+}
+
+/// More than 32 MiB are read if the person who runs says so, and by every command that reads a component.
+#[test]
+fn a_large_component_is_loaded_by_who_asks_for_it() {
+    let dir = tempfile::tempdir().unwrap();
+    // A custom section says nothing: its name, of one byte, and 33 MiB.
+    let bytes: u32 = 33 << 20;
+    let length = (0..5).map(|n| (bytes >> (7 * n) & 0x7f) as u8 | if n < 4 { 0x80 } else { 0 });
+    let mut large = HOSTILE.to_vec();
+    large.push(0);
+    large.extend(length);
+    large.extend([1, b'x']);
+    large.resize(large.len() + bytes as usize - 2, 0);
+    fs::write(dir.path().join("large.wasm"), large).unwrap();
+    for command in ["policy show ./large.wasm", "plan wan2.1-t2v-1.3b --gpu rtx-4090 --policy ./large.wasm"] {
+        let out = loadline(dir.path(), command);
+        expect(&out, POLICY, &["large.wasm has 34", "a component may have at most 33554432", "--policy-size"]);
+        expect(&loadline(dir.path(), &format!("{command} --policy-size 64MiB")), FINE, &[]);
+    }
+}
+
+/// What no plan could do is nobody's fault; what the policy need not have done is its own.
+#[test]
+fn too_little_host_memory_is_the_policys_fault_where_another_plan_fits() {
+    let dir = tempfile::tempdir().unwrap();
+    install(dir.path());
+    let plan = |policy: &str, ram: &str, code: i32, part: &str| {
+        let args = format!("plan wan2.1-t2v-14b --gpu rtx-4090 --frames 17 --ram {ram} --policy {policy}");
+        expect(&loadline(dir.path(), &args), code, &[part]);
+    };
+    plan("./hostile.wasm --set attack=all-pinned", "8GiB", POLICY, "made a plan that must not run: the plan needs");
+    plan("auto-tune", "8GiB", FINE, "");
+    for policy in ["./hostile.wasm --set attack=all-pinned", "auto-tune"] {
+        plan(policy, "64MiB", NEVER_FITS, "every plan needs");
+    }
 }
 
 /// A stranger's policy may call itself what it likes; the name that is typed is found in the program first.

@@ -5,8 +5,8 @@ mod support;
 
 use std::fmt::Write;
 
-use loadline::core::check::check;
-use loadline::core::{Bytes, Machine, Size};
+use loadline::core::check::{check, host_reservations, least_host};
+use loadline::core::{Bytes, Machine, Size, Tier};
 use loadline::{Asked, Error, Model, Planned, Planner, policies, profiles};
 
 const POLICIES: [&str; 4] = ["auto-tune", "threshold", "manual-swap", "lazy-load"];
@@ -119,6 +119,27 @@ fn every_plan_passes_its_check_and_planning_twice_changes_nothing() {
         }
         let again = plan(&model, &machine, policy, &asked).unwrap();
         assert_eq!(again.plan.hash(), planned.plan.hash(), "{what}");
+    }
+}
+
+/// Wherever blocks live, a plan needs the least host memory or more, and there are homes with which it needs no more.
+#[test]
+fn the_least_host_memory_is_that_of_some_plan() {
+    let model = Model::open(support::fixture("wan_t2v/model").to_str().unwrap()).unwrap();
+    for machine in [card("rtx-4090"), support::cpu()] {
+        let planned = plan(&model, &machine, "auto-tune", &asked(&model, None)).unwrap();
+        let (mut job, mut plan) = ((*planned.job).clone(), planned.plan);
+        // As it is, then with two blocks whose files are large and far larger than all the others.
+        for large in [0, 2] {
+            job.blocks.iter_mut().take(large).for_each(|block| block.file = block.slab * 40);
+            let blocks = job.blocks.len();
+            let mut with = |homes: u32| -> Bytes {
+                let home = |block: usize| if homes >> block & 1 == 1 { Tier::Host } else { Tier::Disk };
+                plan.homes = (0..blocks).map(home).collect();
+                host_reservations(&plan, &job, &machine).iter().map(|r| r.bytes).sum()
+            };
+            assert_eq!((0..1 << blocks).map(&mut with).min(), Some(least_host(&job, &machine)), "{large}");
+        }
     }
 }
 

@@ -66,6 +66,24 @@ pub fn host_reservations(plan: &Plan, job: &Job, machine: &Machine) -> Vec<Reser
     .collect()
 }
 
+/// The least host bytes of any plan for a job: its frames, and what reads from disk pass through. Where a few blocks
+/// make that buffer large, to keep these in host memory may take less.
+#[must_use]
+pub fn least_host(job: &Job, machine: &Machine) -> Bytes {
+    if machine.device.unified {
+        return job.frames_host;
+    }
+    let mut blocks: Vec<(Bytes, Bytes)> = job.blocks.iter().map(|b| (b.slab.max(b.file), b.slab)).collect();
+    blocks.sort_unstable_by(|a, b| b.cmp(a));
+    let mut kept = Bytes::ZERO;
+    let mut least = Bytes::MAX;
+    for (staging, slab) in blocks {
+        least = least.min(kept + staging);
+        kept += slab;
+    }
+    job.frames_host + least.min(kept)
+}
+
 pub(super) fn host(plan: &Plan, job: &Job, machine: &Machine, budget: &Budget) -> Vec<Finding> {
     let reservations = host_reservations(plan, job, machine);
     let pinned = reservations[0].bytes;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use loadline_core::check::{Finding, Severity, check, has_errors};
+use loadline_core::check::{Finding, Severity, check, has_errors, least_host};
 use loadline_core::{
     BlockId, Budget, Bytes, Cause, Cfg, DType, Decision, Estimate, Forecast, Job, Knobs, LoadedBlock, Machine, Plan,
     Refusal, Request, Settings, Situation, TileSize,
@@ -362,11 +362,13 @@ impl Planner<'_> {
 
     fn accept(&self, job: Arc<Job>, plan: Plan, budget: Budget, fuel: u64) -> Result<Draft, Error> {
         let findings = check(&plan, &job, self.machine, &budget);
-        if let Some(finding) = findings.iter().find(|f| matches!(f, Finding::HostBudget { .. })) {
-            let certificate = refusal::host_certificate(finding, &job, self.machine, budget);
-            return Err(Error::NeverFits(Box::new(certificate)));
-        }
         if has_errors(&findings) {
+            // What no plan could do is not the policy's fault.
+            let least = least_host(&job, self.machine);
+            if least > budget.host {
+                let certificate = refusal::host_certificate(least, &job, self.machine, budget);
+                return Err(Error::NeverFits(Box::new(certificate)));
+            }
             // Advice may come first, and is no reason.
             let finding = findings.iter().find(|f| f.severity() == Severity::Error).map(ToString::to_string);
             return Err(self.bad_plan(finding.unwrap_or_default()));

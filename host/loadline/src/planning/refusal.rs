@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use loadline_core::check::Finding;
 use loadline_core::{
     ActClass, Budget, Bytes, Job, Machine, Nanos, Request, Reservation, Stage, StageKind, stage_bound,
 };
@@ -290,9 +289,13 @@ fn culprit(job: &Job, stage: &Stage) -> String {
 }
 
 /// No device budget helps where the host is too small: frames and what disk reads pass through stay there.
-pub(super) fn host_certificate(finding: &Finding, job: &Job, machine: &Machine, budget: Budget) -> Certificate {
+pub(super) fn host_certificate(least: Bytes, job: &Job, machine: &Machine, budget: Budget) -> Certificate {
+    let host = budget.host;
     Certificate {
-        reason: format!("{finding}; raise --ram, or ask for fewer frames or a smaller size"),
+        reason: format!(
+            "every plan needs {least} of host memory at least, the budget is {host}; raise --ram, or ask for fewer \
+             frames or a smaller size"
+        ),
         budget_bytes: budget.device,
         device_bytes: machine.device.memory,
         min_budget_bytes: None,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use loadline_core::check::{Finding, Severity, check};
+use loadline_core::check::{Severity, check, least_host};
 use loadline_core::{
     ActMemory, BlockId, Budget, Bytes, Cause, ContentHash, DType, Decision, Estimate, Job, JobBlock, Knobs, Machine,
     Op, OpCost, OpKind, Pass, Plan, Request, Settings, Site, Situation, Size, Stage, StageKind, Task,
@@ -182,10 +182,10 @@ pub(super) fn plan(
         return Err(bad_plan("there is no plan to keep before the first".to_owned()));
     };
     let advice = check(&plan, &job, machine, &budget);
-    if let Some(finding) = advice.iter().find(|f| matches!(f, Finding::HostBudget { .. })) {
-        return Ok(Err(finding.to_string()));
-    }
     if let Some(finding) = advice.iter().find(|f| f.severity() == Severity::Error) {
+        if least_host(&job, machine) > budget.host {
+            return Ok(Err(finding.to_string()));
+        }
         return Err(bad_plan(finding.to_string()));
     }
     let forecast = forecast(&job, &plan, machine)?;
