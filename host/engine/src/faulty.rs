@@ -1,8 +1,8 @@
 //! A decorator that breaks on purpose, so that what is done about it can be seen.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use loadline_core::{Bytes, Nanos};
+use loadline_core::{Bytes, Nanos, Tier};
 
 use crate::device::{At, Buffer, Device, DeviceError, LoadOrder, Room, Span, Surroundings, TaskOrder};
 
@@ -39,6 +39,11 @@ pub enum Fault {
     HostFree(Bytes),
     /// From now on reading from disk takes so many times as long.
     DiskSlower(u32),
+    /// The next task takes so much longer, once. Nobody waits: it is the run's clock that jumps.
+    TaskDelay(Nanos),
+    /// From now on every task waits so much longer for a block that was read from disk for it. Nobody waits: it is the
+    /// run's clock that jumps.
+    DiskDelay(Nanos),
 }
 
 /// One thing that goes wrong.
@@ -67,6 +72,12 @@ pub struct Faulty<D> {
     aside: Bytes,
     taken: Bytes,
     host_free: Option<Bytes>,
+    task_delay: Nanos,
+    disk_delay: Nanos,
+    /// Buffers with a block that was read from disk, late, and that no task has waited for.
+    late: BTreeSet<Buffer>,
+    /// Where the run's clock is ahead of the device's: from when on, by the device's clock, and how much farther.
+    jumps: Vec<(Nanos, Nanos)>,
     /// Allocations, loads and tasks so far.
     counts: [u64; 3],
     /// What has come up and strikes at the next call of its kind.
@@ -84,6 +95,10 @@ impl<D> Faulty<D> {
             aside: Bytes::ZERO,
             taken: Bytes::ZERO,
             host_free: None,
+            task_delay: Nanos::ZERO,
+            disk_delay: Nanos::ZERO,
+            late: BTreeSet::new(),
+            jumps: Vec::new(),
             counts: [0; 3],
             due: Vec::new(),
         }
@@ -123,6 +138,25 @@ impl<D> Faulty<D> {
         }
         Ok(())
     }
+
+    /// The span of a task by the run's clock, which jumps before it for blocks that came late, and within it for a
+    /// delay of its own.
+    fn delayed(&mut self, order: &TaskOrder, span: Span) -> Span {
+        if order.weights.is_some_and(|(_, buffer)| self.late.remove(&buffer)) {
+            self.jumps.push((span.start, self.disk_delay));
+        }
+        let start = by_run(&self.jumps, span.start);
+        let delay = std::mem::take(&mut self.task_delay);
+        if delay > Nanos::ZERO {
+            self.jumps.push((span.end, delay));
+        }
+        Span { start, end: by_run(&self.jumps, span.end) }
+    }
+}
+
+/// A time of the device by the run's clock.
+fn by_run(jumps: &[(Nanos, Nanos)], time: Nanos) -> Nanos {
+    time + jumps.iter().filter(|(from, _)| *from <= time).map(|(_, far)| *far).sum()
 }
 
 impl<D: Device + Hinder> Faulty<D> {
@@ -146,6 +180,8 @@ impl<D: Device + Hinder> Faulty<D> {
                 Fault::OthersTake(bytes) => self.taken += bytes,
                 Fault::HostFree(bytes) => self.host_free = Some(bytes),
                 Fault::DiskSlower(times) => self.inner.slow_disk(times),
+                Fault::TaskDelay(delay) => self.task_delay += delay,
+                Fault::DiskDelay(delay) => self.disk_delay = delay,
                 Fault::OutOfMemory | Fault::ReadError | Fault::TaskError => self.due.push(fault),
             }
         }
@@ -169,6 +205,7 @@ impl<D: Device + Hinder> Device for Faulty<D> {
 
     fn free(&mut self, buffer: Buffer) {
         self.sizes.remove(&buffer);
+        self.late.remove(&buffer);
         self.inner.free(buffer);
     }
 
@@ -188,7 +225,11 @@ impl<D: Device + Hinder> Device for Faulty<D> {
             let detail = "a read failed on purpose".to_owned();
             return Err(DeviceError::Weights { file: format!("block {}", order.block.0), detail });
         }
-        self.inner.load(order, after)
+        let event = self.inner.load(order, after)?;
+        if order.home == Tier::Disk && self.disk_delay > Nanos::ZERO {
+            self.late.insert(order.buffer);
+        }
+        Ok(event)
     }
 
     fn run(&mut self, order: TaskOrder, ready: D::Event) -> Result<(D::Event, Span), DeviceError> {
@@ -200,15 +241,21 @@ impl<D: Device + Hinder> Device for Faulty<D> {
         if self.strikes(Fault::TaskError) {
             return Err(DeviceError::Compute("a task failed on purpose".to_owned()));
         }
-        self.inner.run(order, ready)
+        let (event, span) = self.inner.run(order, ready)?;
+        Ok((event, self.delayed(&order, span)))
     }
 
     fn settle(&mut self, spans: &mut dyn FnMut(LoadOrder, Span)) -> Result<Nanos, DeviceError> {
-        self.inner.settle(spans)
+        let Self { inner, jumps, .. } = self;
+        let by_run = |time| by_run(jumps, time);
+        let end = inner.settle(&mut |order, Span { start, end }| {
+            spans(order, Span { start: by_run(start), end: by_run(end) });
+        });
+        end.map(by_run)
     }
 
     fn now(&self) -> Nanos {
-        self.inner.now()
+        by_run(&self.jumps, self.inner.now())
     }
 
     fn surroundings(&mut self) -> Surroundings {

@@ -5,53 +5,11 @@ mod support;
 
 use std::sync::atomic::AtomicBool;
 
-use loadline::core::{Bytes, Machine};
-use loadline::deviation::{Answer, Fault, Injection, Moment, Redecision, Rehearsal, injection, rehearse};
-use loadline::{
-    Asked, Error, ErrorClass, KnobChoice, Model, Outcome, Planned, Planner, Policy, SamplerOptions, policies, profiles,
-};
+use loadline::core::Bytes;
+use loadline::deviation::{Answer, Fault, Injection, Redecision, injection, rehearse};
+use loadline::{ErrorClass, Planner, policies};
 use loadline_policy::settings::Kind;
-
-const SMALL: &str = "wan2.1-t2v-1.3b";
-const LARGE: &str = "wan2.1-t2v-14b";
-const POLICIES: [&str; 4] = ["auto-tune", "threshold", "manual-swap", "lazy-load"];
-
-struct Case {
-    model: Model,
-    machine: Machine,
-    asked: Asked,
-}
-
-/// Wan 2.1 at its usual size on a card of 12 GB.
-fn wan(name: &str, vram: u64) -> Case {
-    let model = Model::open(name).unwrap();
-    let machine = profiles::find_or_open("rtx-3060-12gb", |p| std::fs::File::open(p)).unwrap().to_machine().unwrap();
-    let asked = Asked {
-        request: loadline::core::Request { steps: 6, ..model.default_request().unwrap() },
-        knobs: KnobChoice::default(),
-        sampling: SamplerOptions::default(),
-        vram: Some(Bytes::gib(vram)),
-        ram: None,
-        used_by_others: Bytes::ZERO,
-    };
-    Case { model, machine, asked }
-}
-
-impl Case {
-    fn rehearse(&self, policy: &str, faults: &[&str]) -> (Planned, Rehearsal) {
-        let policy = policies::load(policy).unwrap();
-        let settings = settings(&policy);
-        let planner = Planner::new(&self.model, &self.machine, &policy, &settings);
-        let planned = planner.plan(&self.asked).unwrap();
-        let script: Vec<Injection> = faults.iter().map(|f| injection(f, &planned.job).unwrap()).collect();
-        let rehearsal = rehearse(&planner, &self.asked, &planned, &script).unwrap();
-        (planned, rehearsal)
-    }
-}
-
-fn settings(policy: &Policy) -> loadline::core::Settings {
-    policies::settings(policy, &[]).unwrap()
-}
+use support::faults::*;
 
 /// Nothing goes wrong: the rehearsal is the forecast.
 #[test]
@@ -111,10 +69,6 @@ fn a_slow_disk_and_a_full_host_are_told() {
     assert_eq!(low.stopped, None, "{:?}", low.redecisions);
 }
 
-fn causes(redecisions: &[Redecision]) -> Vec<String> {
-    redecisions.iter().map(|r| serde_json::to_value(r.cause).unwrap().as_str().unwrap().to_owned()).collect()
-}
-
 /// A watermark that a policy asked for is told once, and again only after the level has gone back.
 #[test]
 fn a_watermark_fires_once() {
@@ -136,26 +90,6 @@ fn what_cannot_be_helped_stops_the_run() {
     let (_, rehearsal) = case.rehearse("auto-tune", &always);
     let last = rehearsal.redecisions.last().unwrap();
     assert!(matches!(last.answer, Answer::Stop { .. }), "{last}");
-}
-
-/// A run of the fixture in which things go wrong: everything that it computed, and how it went.
-fn run(policy: &str, budget: (Option<Bytes>, Bytes), faults: &[Injection]) -> Result<(Vec<u8>, Outcome), Error> {
-    let folder = tempfile::tempdir().unwrap();
-    let (mut session, mut job) = (support::session(policy), support::golden_job(folder.path(), budget.0));
-    job.asked.ram = Some(budget.1);
-    session.inject(faults.to_vec());
-    let outcome = session.run(&job, &AtomicBool::new(false), &mut |_| ())?;
-    Ok((std::fs::read(job.dump.unwrap()).unwrap(), outcome))
-}
-
-const ROOMY: (Option<Bytes>, Bytes) = (None, Bytes::gib(4));
-
-/// Every pass of the fixture's job.
-fn passes() -> Vec<Moment> {
-    let folder = tempfile::tempdir().unwrap();
-    let job = support::session("auto-tune").plan(&support::golden_job(folder.path(), None)).unwrap().job;
-    let stages = job.stages.iter().enumerate();
-    stages.flat_map(|(stage, s)| (0..s.pass_count()).map(move |pass| Moment::Pass { stage, pass })).collect()
 }
 
 /// Memory that was promised is not there, at every pass of a real run and for every policy: the run plans anew, and
@@ -198,15 +132,12 @@ fn a_run_gives_way_as_often_as_it_can() {
     assert_eq!((causes(&rehearsal.redecisions), rehearsal.stopped), (vec!["out-of-memory".to_owned(); 3], None));
     let whole = run("auto-tune", ROOMY, &[]).unwrap().0;
     let folder = tempfile::tempdir().unwrap();
-    let mut job = support::golden_job(folder.path(), None);
+    let job = support::golden_job(folder.path(), None);
     let mut session = support::session("auto-tune");
     session.inject(passes().into_iter().map(|when| Injection { when, fault: Fault::OutOfMemory }).collect());
     let Err(error) = session.run(&job, &AtomicBool::new(false), &mut |_| ()) else { panic!("it never had enough") };
-    assert!(error.to_string().contains("--resume"), "{error}");
     assert_eq!(error.class(), ErrorClass::DeviceMemory);
-    job.resume = true;
-    support::run(&mut support::session("auto-tune"), &job);
-    assert!(std::fs::read(job.dump.unwrap()).unwrap() == whole);
+    assert!(resumed("auto-tune", job, &error) == whole);
 }
 
 /// A read that fails ends the run with its checkpoint; resumed, it computes the same to the last bit.
@@ -216,7 +147,7 @@ fn a_real_run_that_cannot_go_on_can_be_resumed() {
     for fault in [Fault::ReadError, Fault::TaskError] {
         for when in passes().into_iter().skip(1) {
             let folder = tempfile::tempdir().unwrap();
-            let mut job = support::golden_job(folder.path(), None);
+            let job = support::golden_job(folder.path(), None);
             let mut session = support::session("lazy-load");
             session.inject(vec![Injection { when, fault }]);
             let Err(error) = session.run(&job, &AtomicBool::new(false), &mut |_| ()) else {
@@ -224,10 +155,7 @@ fn a_real_run_that_cannot_go_on_can_be_resumed() {
                 assert_eq!(fault, Fault::ReadError, "{when:?}");
                 continue;
             };
-            assert!(error.to_string().contains("--resume"), "{fault:?} {when:?}: {error}");
-            job.resume = true;
-            support::run(&mut support::session("lazy-load"), &job);
-            assert!(std::fs::read(job.dump.unwrap()).unwrap() == whole, "{fault:?} {when:?}");
+            assert!(resumed("lazy-load", job, &error) == whole, "{fault:?} {when:?}");
         }
     }
 }
@@ -264,11 +192,11 @@ fn a_policy_that_turns_hostile_harms_no_run() {
     let when = passes()[3];
     for attack in attacks() {
         let folder = tempfile::tempdir().unwrap();
-        let mut job = support::golden_job(folder.path(), None);
+        let job = support::golden_job(folder.path(), None);
         let settings = [("attack", attack.as_str()), ("when", "later")];
         let mut session = support::session_of(&support::fixture("wan_t2v/model"), HOSTILE, &settings);
         session.inject(vec![Injection { when, fault: Fault::OutOfMemory }]);
-        match session.run(&job, &AtomicBool::new(false), &mut |_| ()) {
+        let dump = match session.run(&job, &AtomicBool::new(false), &mut |_| ()) {
             Ok(outcome) => {
                 let redecisions = &outcome.measured.redecisions;
                 assert_eq!(causes(redecisions)[0], "out-of-memory", "{attack}");
@@ -276,14 +204,11 @@ fn a_policy_that_turns_hostile_harms_no_run() {
                     matches!(redecisions[0].answer, Answer::Plan | Answer::Rung { .. }),
                     "{attack}: {redecisions:?}"
                 );
+                std::fs::read(job.dump.unwrap()).unwrap()
             }
-            Err(error) => {
-                assert!(error.to_string().contains("--resume"), "{attack}: {error}");
-                job.resume = true;
-                support::run(&mut support::session("auto-tune"), &job);
-            }
-        }
-        assert!(std::fs::read(job.dump.unwrap()).unwrap() == whole, "{attack}: other numbers");
+            Err(error) => resumed("auto-tune", job, &error),
+        };
+        assert!(dump == whole, "{attack}: other numbers");
     }
 }
 

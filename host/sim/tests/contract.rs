@@ -4,7 +4,7 @@
 mod common;
 
 use common::{job, machine, rolling};
-use loadline_core::{Bytes, Estimate, Load, Tier};
+use loadline_core::{Bytes, Estimate, Load, Nanos, Tier};
 use loadline_engine::{
     Audited, Budgeted, Device, DeviceError, Engine, EngineError, Fault, Faulty, Injection, Metered, Moment, Silent,
     Start, contract,
@@ -132,4 +132,27 @@ fn a_slower_disk_costs_what_it_reads() {
     let (usual, early, late) = (time(Vec::new()), time(slower(0)), time(slower(5)));
     assert!(usual < early, "{usual} {early}");
     assert_eq!(late, usual, "after the last load nothing is read");
+}
+
+/// A delay is in the time of the run and of what it held up, and nothing waits for it.
+#[test]
+fn a_delay_is_told_where_it_was() {
+    let (job, machine) = (job(&[(100, 10)], 6), machine(4, false));
+    let mut plan = rolling(&job, &[false], 1, Tier::Disk);
+    plan.stages[0].cycle = plan.stages[0].prologue.iter().map(|l| Load { after: 0, ..*l }).collect();
+    let times = Times::new(&job, &machine, Estimate::Median).unwrap();
+    let trace = |script: Vec<Injection>| {
+        let mut engine = Engine::new(Faulty::new(SimDevice::new(&times, 1, false, true), script), false);
+        engine.realise(&job, &plan, Start::default(), &mut Silent).unwrap().0.stages.remove(0)
+    };
+    let usual = trace(Vec::new());
+    let at = |pass, fault| vec![Injection { when: Moment::Pass { stage: 0, pass }, fault }];
+    let hour = Nanos(3_600_000_000_000);
+    let task = trace(at(2, Fault::TaskDelay(hour)));
+    assert_eq!((task.length(), task.compute), (usual.length() + hour, usual.compute + hour));
+    assert_eq!(task.stall, usual.stall);
+    let disk = trace(at(2, Fault::DiskDelay(hour)));
+    // The block of the pass itself was there; those of the three passes behind it are read.
+    assert_eq!((disk.length(), disk.stall), (usual.length() + hour * 3, usual.stall + hour * 3));
+    assert_eq!(disk.compute, usual.compute);
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use loadline_core::check::{Severity, check, fixed_and_stage, has_errors};
+use loadline_core::check::{Severity, check, fixed_and_stage, has_errors, least_host};
 use loadline_core::{Budget, Bytes, Cause, Decision, LoadedBlock, Machine, Plan, Tier, step_down};
 use loadline_engine::{DeviceError, EngineError, SafePoint, Surroundings};
 use loadline_policy::{PolicyError, Quarantine};
@@ -79,6 +79,8 @@ pub(crate) struct Course {
     budget: Budget,
     /// The machine as it turned out to be.
     machine: Machine,
+    /// The machine that the running plan was made for: what is seen is seen against its forecast.
+    made_for: Machine,
     quarantine: Quarantine,
     asked: u32,
     /// The first rung of the running plan's ladder that was not tried.
@@ -92,6 +94,7 @@ impl Course {
             sentry,
             budget: planned.budget,
             machine: machine.clone(),
+            made_for: machine.clone(),
             quarantine: Quarantine::default(),
             asked: 0,
             rung: 0,
@@ -171,7 +174,7 @@ impl Helm<'_> {
 
     fn answer(&mut self, running: &Planned, deviation: &Deviation) -> Turn {
         if let Some(times) = deviation.slower_disk {
-            self.course.machine = self.course.machine.clone().with_slower_disk(times);
+            self.course.machine = self.course.made_for.clone().with_slower_disk(times);
         }
         self.course.asked += u32::from(deviation.forced);
         let before = self.course.budget;
@@ -191,6 +194,7 @@ impl Helm<'_> {
         };
         if matches!(turn, Turn::Switch(_)) {
             self.course.sentry.new_plan();
+            self.course.made_for = self.course.machine.clone();
         }
         if matches!(answer, Answer::Plan) {
             self.course.rung = 0;
@@ -254,6 +258,10 @@ impl Helm<'_> {
             return if stays { Ok(None) } else { Err("the policy keeps a plan that cannot go on".to_owned()) };
         };
         let advice = fits(&plan);
+        let (least, host) = (least_host(&running.job, machine), budget.host);
+        if least > host {
+            return Err(format!("every plan needs {least} of host memory at least, {host} are left"));
+        }
         if let Some(finding) = advice.iter().find(|f| f.severity() == Severity::Error) {
             return Err(format!("the policy's plan was not obeyed ({})", quarantine.record_bad_plan(finding)));
         }

@@ -1,13 +1,14 @@
 //! Faults in words: `out-of-memory@denoise:3`.
 
-use loadline_core::{Bytes, Job};
+use loadline_core::{Bytes, Job, Nanos};
 use loadline_engine::{Fault, Injection, Moment};
 
 /// Why a text is no fault of a job.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "'{text}': {reason}; write FAULT@STAGE or FAULT@STAGE:PASS, such as out-of-memory@denoise:3; faults are \
-         out-of-memory, others=SIZE, host-free=SIZE, disk-slower=TIMES, read-error, task-error"
+         out-of-memory, others=SIZE, host-free=SIZE, disk-slower=TIMES, \
+         disk-delay=SECONDS, task-delay=SECONDS, read-error, task-error"
 )]
 pub struct ParseInjectionError {
     text: String,
@@ -32,6 +33,11 @@ fn fault(text: &str) -> Result<Fault, String> {
         let amount = amount.ok_or_else(|| format!("'{name}' needs a size, such as {name}=2GiB"))?;
         amount.parse().map_err(|e| format!("{e}"))
     };
+    let delay = || -> Result<Nanos, String> {
+        let seconds = amount.and_then(|a| a.parse::<u32>().ok()).filter(|seconds| *seconds > 0);
+        let seconds = seconds.ok_or_else(|| format!("'{name}' needs whole seconds, such as {name}=60"))?;
+        Ok(Nanos(u64::from(seconds) * 1_000_000_000))
+    };
     match name {
         "others" => Ok(Fault::OthersTake(size()?)),
         "host-free" => Ok(Fault::HostFree(size()?)),
@@ -40,6 +46,8 @@ fn fault(text: &str) -> Result<Fault, String> {
             let times = times.ok_or_else(|| "'disk-slower' needs a whole number, such as disk-slower=4".to_owned());
             Ok(Fault::DiskSlower(times?))
         }
+        "disk-delay" => Ok(Fault::DiskDelay(delay()?)),
+        "task-delay" => Ok(Fault::TaskDelay(delay()?)),
         _ if amount.is_some() => Err(format!("'{name}' takes no amount, or is unknown")),
         "out-of-memory" => Ok(Fault::OutOfMemory),
         "read-error" => Ok(Fault::ReadError),

@@ -33,7 +33,9 @@ pub(crate) struct Deviation {
 /// Watches one run.
 pub(crate) struct Sentry {
     patience: Nanos,
-    /// How many times as long as its slow forecast a stage may take; doubles each time that it was asked about.
+    /// By how much and how many times as long as its slow forecast a stage may take; both double each time that it was
+    /// asked about, so that one delay is told once.
+    late: Nanos,
     lateness: u64,
     /// Triggers that have fired and whose level has not gone back since. A new plan that asks for the same is not told
     /// the same again.
@@ -56,7 +58,7 @@ pub(crate) struct Outlook<'a> {
 
 impl Sentry {
     pub(crate) fn new(patience: Nanos) -> Self {
-        Self { patience, lateness: 2, fired: Vec::new(), others: None, shortage: Bytes::ZERO }
+        Self { patience, late: patience, lateness: 2, fired: Vec::new(), others: None, shortage: Bytes::ZERO }
     }
 
     /// Looks around behind a pass.
@@ -79,7 +81,7 @@ impl Sentry {
 
     /// Another plan has another forecast to be late by.
     pub(crate) fn new_plan(&mut self) {
-        self.lateness = 2;
+        (self.late, self.lateness) = (self.patience, 2);
     }
 
     /// Whether what remains needs more than there is.
@@ -123,10 +125,11 @@ impl Sentry {
         let (forecast, stage) = (view.planned.forecast.stages.get(at.stage)?, view.planned.job.stages.get(at.stage)?);
         let share = |whole: Nanos| Nanos((whole.as_f64() * at.passes as f64 / stage.pass_count() as f64) as u64);
         let (took, expected) = (view.now.saturating_sub(at.since), share(forecast.p90));
-        if took <= expected * self.lateness || took - expected <= self.patience {
+        if took <= expected * self.lateness || took - expected <= self.late {
             return None;
         }
         self.lateness *= 2;
+        self.late = (took - expected) * 2;
         let what = format!("{} after {took}, forecast were at most {expected}", at_pass(forecast, at.pass));
         let stalled = at.totals.stall.saturating_sub(share(forecast.stall));
         let disk = share(forecast.busy.disk);

@@ -1,6 +1,7 @@
 //! What the tests of whole runs share.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 
+pub mod faults;
 pub mod synthetic;
 
 use std::collections::BTreeMap;
