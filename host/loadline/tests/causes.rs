@@ -203,7 +203,7 @@ fn each_cause_is_rehearsed_at_each_step() {
 #[test]
 fn a_disk_gets_no_slower_by_being_told() {
     let mut case = wan(SMALL, 8);
-    (case.asked.ram, case.asked.request.frames) = (Some(Bytes::gib(2)), 5);
+    (case.asked.ram, case.asked.request.frames) = (Some(Bytes::gib(1)), 5);
     let transcript = Transcript::default();
     let policy = policies::load("manual-swap").unwrap().transcribed(&transcript).unwrap();
     let settings = policies::settings(&policy, &[]).unwrap();
