@@ -226,7 +226,7 @@ mod tests {
     fn a_name_is_built_in_or_installed_and_with_a_hash_it_is_that_one() {
         let dir = tempfile::tempdir().unwrap();
         let (places, [mine, other]) = places(dir.path());
-        let component = |name: &str| find(name, &places).map(|found| found.component.into_owned());
+        let component = |name: &str| find(name, &places, &Limits::default()).map(|found| found.component.into_owned());
         assert_eq!(component("mine").unwrap(), b"mine");
         assert_eq!(component(&mine).unwrap(), b"mine");
         assert_eq!(component(&mine[..13]).unwrap(), b"mine");
@@ -234,7 +234,7 @@ mod tests {
         let ours = builtin().iter().find(|b| b.name == "threshold").unwrap().component;
         assert_eq!(component("threshold").unwrap(), ours);
         assert_eq!(component(&format!("threshold@{}", ContentHash::of_bytes(ours))).unwrap(), ours);
-        assert_eq!(find("threshold", &places).unwrap().origin, Origin::BuiltIn);
+        assert_eq!(find("threshold", &places, &Limits::default()).unwrap().origin, Origin::BuiltIn);
     }
 
     #[test]
@@ -242,7 +242,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (places, [mine, other]) = places(dir.path());
         let check = |name: &str, parts: &[&str]| {
-            let message = find(name, &places).unwrap_err().to_string();
+            let message = find(name, &places, &Limits::default()).unwrap_err().to_string();
             parts.iter().for_each(|part| assert!(message.contains(part), "{name}: no '{part}' in: {message}"));
         };
         check("mime", &["did you mean 'mine'?", ", mine, or the path"]);

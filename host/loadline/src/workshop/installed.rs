@@ -182,7 +182,7 @@ mod tests {
         let (one, added) = installed.add(&id("mine"), b"one").unwrap();
         assert_eq!(added, Added::New);
         assert_eq!(installed.add(&id("mine"), b"one").unwrap(), (one.clone(), Added::Already));
-        assert_eq!(one.read().unwrap(), b"one");
+        assert_eq!(one.read(&Limits::default()).unwrap(), b"one");
         let (two, _) = installed.add(&id("mine"), b"two").unwrap();
         assert_eq!(installed.list().unwrap().len(), 2);
         let ambiguous = installed.remove(&wanted("mine")).unwrap_err().to_string();
@@ -200,10 +200,10 @@ mod tests {
         let installed = Installed::new(dir.path());
         let (mine, _) = installed.add(&id("mine"), b"bytes").unwrap();
         fs::write(&mine.path, b"bytez").unwrap();
-        let damaged = mine.read().unwrap_err();
+        let damaged = mine.read(&Limits::default()).unwrap_err();
         assert!(matches!(damaged, WorkshopError::Damaged { .. }), "{damaged}");
         assert_eq!(installed.add(&id("mine"), b"bytes").unwrap().1, Added::Mended);
-        assert_eq!(mine.read().unwrap(), b"bytes");
+        assert_eq!(mine.read(&Limits::default()).unwrap(), b"bytes");
     }
 
     #[test]
