@@ -19,7 +19,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::wave::{Wave, record};
 
-/// The most bytes that are kept, of one call and of all that nobody has taken. A policy that asks on and on would fill the memory of who writes it down.
+/// The most bytes that are kept, of one call and of all that nobody has taken. A policy that asks on and on would fill
+/// the memory of who writes it down.
 const MOST: usize = 256 << 20;
 
 /// Where calls of a policy are written down; see [`Policy::transcribed`](crate::Policy::transcribed). Clones write to

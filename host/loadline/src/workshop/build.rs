@@ -20,7 +20,8 @@ pub struct Built {
 }
 
 /// Builds the project in `folder`. `cargo_home` is where cargo keeps what it downloads, so that its path does not end
-/// up in the bytes; `limits` are those of the policy that comes out; `says` is given each line that the tools print for people.
+/// up in the bytes; `limits` are those of the policy that comes out; `says` is given each line that the tools print for
+/// people.
 ///
 /// # Errors
 /// If a tool is missing or fails, or what comes out is no policy.
