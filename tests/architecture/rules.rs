@@ -15,6 +15,7 @@ pub(crate) const CORE: &str = "loadline-core";
 
 const LIBRARIES: &[&str] = &[
     "loadline-core",
+    "loadline-cuda",
     "loadline-device",
     "loadline-engine",
     "loadline-kernels",
@@ -38,10 +39,15 @@ pub(crate) const LAYERS: &[Layer] = &[
     layer("loadline-policy", &[CORE], "a policy sees situations and answers plans; it never sees an engine"),
     layer("loadline-engine", &[CORE], "it realises a plan, and knows neither who made it nor on what it runs"),
     layer("loadline-sim", &[CORE, "loadline-engine"], "one implementation of the engine's Device"),
-    layer("loadline-device", &[CORE, "loadline-engine"], "the other implementation of the engine's Device"),
+    layer("loadline-cuda", &[], "a driver and kernels: what runs when is for those who know a plan"),
+    layer(
+        "loadline-device",
+        &[CORE, "loadline-engine", "loadline-cuda"],
+        "the other implementations of the engine's Device",
+    ),
     layer(
         "loadline-nn",
-        &[CORE, "loadline-models", "loadline-device", "loadline-kernels", "loadline-engine"],
+        &[CORE, "loadline-models", "loadline-device", "loadline-kernels", "loadline-cuda", "loadline-engine"],
         "an architecture's math, on what its shape declares and where the device put it",
     ),
     layer("loadline", LIBRARIES, "the one place where the stacks are named"),
@@ -53,6 +59,7 @@ pub(crate) const LAYERS: &[Layer] = &[
         &[CORE, "loadline-engine", "loadline-models", "loadline-policy", "loadline-profile", "loadline-sim"],
         "nothing of it ships; it is every way in, with what must hold of what comes of it",
     ),
+    layer("loadline-cuda-mock", &["loadline-cuda"], "nothing of it ships; it stands in for NVIDIA's driver"),
     layer("loadline-tests", &[], "nothing of it ships; its tests may use every crate"),
 ];
 
@@ -71,6 +78,12 @@ pub(crate) const FENCED: &[(&str, &[&str], &str)] = &[
         &["loadline"],
         "what a driver says is for the doctor to tell; a plan that it changed could not be repeated",
     ),
+    (
+        "cudarc",
+        &["loadline-cuda"],
+        "its results are enums that newer drivers overrun, so one crate takes its declarations and nothing else of it",
+    ),
+    ("libloading", &["loadline-cuda", "loadline-cuda-mock"], "which libraries a run opens is decided in one place"),
     ("candle-core", &["loadline-nn", "loadline-device"], "a tensor library is an implementation of the math"),
 ];
 
@@ -84,7 +97,9 @@ pub(crate) const CORE_USES: &[(&str, &str)] = &[
 
 /// The crates that may hold `unsafe`.
 pub(crate) const UNSAFE: &[(&str, &str)] = &[
-    ("loadline-device", "memory, streams and pinning are the driver's and the kernel's interfaces"),
+    ("loadline-cuda", "calling NVIDIA's driver and launching kernels is its job"),
+    ("loadline-cuda-mock", "it is a driver: what it is called with are pointers"),
+    ("loadline-device", "memory and page-locking are the operating system's interfaces"),
     ("loadline-kernels", "vector instructions need them"),
 ];
 
@@ -96,7 +111,8 @@ pub(crate) const UNSAFE_FILES: &[(&str, &str, &str)] = &[(
 )];
 
 /// The packages that are no libraries, and so may talk to the terminal and the system.
-pub(crate) const NO_LIBRARIES: &[&str] = &["loadline-cli", "loadline-server", "loadline-tests", "xtask"];
+pub(crate) const NO_LIBRARIES: &[&str] =
+    &["loadline-cli", "loadline-cuda-mock", "loadline-server", "loadline-tests", "xtask"];
 
 /// What no library does, with what its caller would suffer.
 pub(crate) const LEAKS: &[(&str, &str)] = &[

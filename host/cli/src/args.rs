@@ -8,15 +8,19 @@ use loadline::stepdown::Step;
 
 use crate::calibrate::CalibrateArgs;
 use crate::compare::CompareArgs;
+use crate::disk::DiskArgs;
 use crate::doctor::DoctorArgs;
 use crate::fit::FitArgs;
 use crate::lock::{DiffArgs, LockArgs};
+use crate::memory::MemoryArgs;
 use crate::policy::{LimitArgs, PolicyCommand};
 use crate::preset::{Origin, PresetCommand};
 use crate::profile::ProfileCommand;
+use crate::quality::QualityArgs;
 use crate::recommend::RecommendArgs;
 use crate::report::ReportArgs;
 use crate::synth::SynthArgs;
+use crate::top::TopArgs;
 
 /// Plans, forecasts and runs diffusion models inside a hard memory budget.
 ///
@@ -28,8 +32,9 @@ use crate::synth::SynthArgs;
 /// Exit codes: 0 done, 2 impossible request, 3 nothing fits the budget (with a certificate),
 /// 4 bad model files, 5 bad profile, 6 policy fault, 7 budget exceeded, 8 out of device memory,
 /// 9 out of host memory, 10 cannot write, 11 interrupted with a checkpoint, 12 bad lock file,
-/// 13 stopped without a result, 20 profiles differ, 21 a locked plan no longer fits,
-/// 22 it is slower, 23 it needs more memory, 24 a policy's scenario ends differently, 25 the doctor found a problem,
+/// 13 stopped without a result, 14 a weight file changed or could not be read, 15 the GPU was lost,
+/// 16 no GPU that can be used, 20 profiles differ, 21 a locked plan no longer fits, 22 it is slower,
+/// 23 it needs more memory, 24 a policy's scenario ends differently, 25 the doctor found a problem,
 /// 1 a bug.
 #[derive(Parser)]
 #[command(name = "loadline", version, about, verbatim_doc_comment)]
@@ -52,6 +57,12 @@ pub(crate) enum Command {
     Plan(Box<PlanArgs>),
     /// Make a video on this machine within a budget
     Run(Box<RunArgs>),
+    /// Watch the runs of this machine: budget, memory, lanes, steps and what is left
+    Top(TopArgs),
+    /// Say what a trace says of memory: peaks by reservation, stage, step and block
+    Memory(MemoryArgs),
+    /// Run storage types one after the other and say how far each result is from bf16's
+    Quality(Box<QualityArgs>),
     /// Forecast models, GPUs, policies and budgets, every one with every other, in one table
     Compare(Box<CompareArgs>),
     /// Search the most frames, the largest size, the least memory or the fastest policy that fits
@@ -123,8 +134,10 @@ pub(crate) struct WhatArgs {
     /// How guidance runs. sequential and pair give the same bits; batched may round differently
     #[arg(long, value_name = "sequential|pair|batched")]
     pub cfg: Option<Cfg>,
-    /// Storage type of weights, for all components or as COMPONENT=TYPE; changes the numbers
-    #[arg(long, value_name = "[COMPONENT=]f32|f16|bf16")]
+    /// Storage type of weights, for all components or as COMPONENT=TYPE; changes the numbers. Types: f32, f16, bf16,
+    /// f8e4m3, q8_0, q6_k, q5_k, q4_k, q3_k, q2_k, q5_1, q5_0, q4_1, q4_0. Types with scales are for the matrices of
+    /// the repeated blocks
+    #[arg(long, value_name = "[COMPONENT=]TYPE")]
     pub storage: Vec<String>,
     /// VAE tile in pixels; changes the numbers. Without it, tiles are used only if nothing else fits
     #[arg(long, value_name = "WxH")]
@@ -187,7 +200,8 @@ pub(crate) struct PlanArgs {
     #[arg(long, value_name = "FILE")]
     pub trace: Option<PathBuf>,
     /// Let something go wrong on the way and show what the policy makes of it, such as others=2GiB@denoise:10,
-    /// out-of-memory@denoise:3, host-free=1GiB@denoise, disk-slower=4@denoise:5; may be given several times
+    /// out-of-memory@denoise:3, host-free=1GiB@denoise, memory-stall=40@denoise:2, disk-slower=4@denoise:5; may be
+    /// given several times
     #[arg(long, value_name = "FAULT@STAGE[:PASS]")]
     pub inject: Vec<String>,
     /// What may shrink where nothing fits, first choice first: frames, size, model:NAME; frames:25 and size:320 say
@@ -231,6 +245,9 @@ pub(crate) struct RunArgs {
     /// Write the timeline of the run, for https://ui.perfetto.dev
     #[arg(long, value_name = "FILE", conflicts_with = "jobs")]
     pub trace: Option<PathBuf>,
+    /// Say on standard error what memory there is, what the plan makes of it, and what each stage took
+    #[arg(long)]
+    pub debug_memory: bool,
     /// Let something go wrong on purpose, as `loadline plan --inject` does, and see that the video is the same
     #[arg(long, value_name = "FAULT@STAGE[:PASS]", conflicts_with = "jobs")]
     pub inject: Vec<String>,
@@ -238,15 +255,62 @@ pub(crate) struct RunArgs {
     /// say how far
     #[arg(long, value_delimiter = ',', value_name = "WHAT,...", conflicts_with = "jobs")]
     pub step_down: Vec<Step>,
-    /// A profile of this machine to forecast with
-    #[arg(long, default_value = "cpu", value_name = "PROFILE")]
-    pub gpu: String,
+    /// A profile of this machine to forecast with; without it `cpu` on the processor, and on a GPU its recording, or
+    /// else its data sheet
+    #[arg(long, value_name = "PROFILE")]
+    pub gpu: Option<String>,
+    /// Where it runs.
+    #[command(flatten)]
+    pub place: PlaceArgs,
+    /// How weights come from the disk.
+    #[command(flatten)]
+    pub disk: DiskArgs,
     /// What to make.
     #[command(flatten)]
     pub request: RequestArgs,
 }
 
-fn seed(text: &str) -> Result<u64, String> {
+/// Which device of this machine.
+#[derive(ClapArgs, Clone, Debug)]
+pub(crate) struct PlaceArgs {
+    /// What computes: a GPU where there is one that can be used and the processor otherwise, the processor, or a GPU
+    #[arg(long, default_value = "auto", value_name = "auto|cpu|cuda[:N]")]
+    pub device: DeviceChoice,
+    /// Which GPU, as `loadline doctor` numbers them; the one with most memory by default
+    #[arg(long, value_name = "N")]
+    pub gpu_index: Option<u32>,
+}
+
+/// What `--device` names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DeviceChoice {
+    /// A GPU where there is one that can be used, the processor otherwise.
+    Auto,
+    /// The processor.
+    Cpu,
+    /// A GPU, and which one.
+    Cuda(Option<u32>),
+}
+
+impl std::str::FromStr for DeviceChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let lower = text.to_ascii_lowercase();
+        let numbered = |(name, index): (&str, &str)| (name == "cuda").then(|| index.parse().ok()).flatten();
+        match lower.as_str() {
+            "auto" => Ok(Self::Auto),
+            "cpu" => Ok(Self::Cpu),
+            "cuda" => Ok(Self::Cuda(None)),
+            other => match other.split_once(':').and_then(numbered) {
+                Some(index) => Ok(Self::Cuda(Some(index))),
+                None => Err(format!("'{text}' is no device: write auto, cpu, cuda or cuda:N, such as cuda:1")),
+            },
+        }
+    }
+}
+
+pub(crate) fn seed(text: &str) -> Result<u64, String> {
     text.trim().parse().map_err(|_| format!("a seed is a whole number from 0 to {}", u64::MAX))
 }
 

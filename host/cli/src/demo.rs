@@ -1,11 +1,12 @@
 //! `loadline demo`: the whole main path on what the program brings with it.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use loadline::core::{Bytes, Size};
 use loadline::{Asked, Error, JobSpec, Model, Planner, ResultSink, Session, SessionOptions, policies};
 
 use crate::args::DemoArgs;
+use crate::telling::Telling;
 use crate::{policy, run, setup, show, stepping};
 
 /// A Wan model with two heads of 32 channels and three blocks, random weights, 2.4 MB.
@@ -38,9 +39,7 @@ pub(crate) fn run(args: &DemoArgs) -> Result<(), Error> {
     say!("$ loadline plan wan2.1-t2v-14b --gpu rtx-3060-12gb --vram 10GiB\n");
     forecast()?;
     say!("\n2. A run on this machine: a tiny Wan model with random weights, streamed through a budget of 6 MiB\n");
-    let folder =
-        tempfile::tempdir().map_err(|e| Error::Output { path: PathBuf::from("demo"), detail: e.to_string() })?;
-    unpack(folder.path())?;
+    let folder = unpacked()?;
     make(folder.path(), &args.output)?;
     say!(
         "\nThe weights are random, so the video is colourful noise; every byte of it is real. Memory is forecast to the \
@@ -50,6 +49,18 @@ pub(crate) fn run(args: &DemoArgs) -> Result<(), Error> {
     say!("  loadline plan wan2.1-t2v-1.3b --gpu rtx-4090 --frames 81");
     say!("  loadline run YOUR_MODEL_FOLDER --prompt \"...\" --vram 4GiB -o out.mp4");
     Ok(())
+}
+
+/// A folder that is gone when nobody has it any more.
+pub(crate) fn folder() -> Result<tempfile::TempDir, Error> {
+    tempfile::tempdir().map_err(|e| Error::Output { path: std::env::temp_dir(), detail: e.to_string() })
+}
+
+/// The tiny model in a folder of its own.
+pub(crate) fn unpacked() -> Result<tempfile::TempDir, Error> {
+    let folder = folder()?;
+    unpack(folder.path())?;
+    Ok(folder)
 }
 
 fn forecast() -> Result<(), Error> {
@@ -97,7 +108,7 @@ fn make(folder: &Path, output: &Path) -> Result<(), Error> {
     let options = SessionOptions::new(model, policy, settings, machine.clone());
     let mut session = Session::new(options)?;
     let stop = run::stop_on_signal()?;
-    let outcome = run::one(&mut session, &spec, &stop)?;
-    run::report(&outcome, &machine, false, &spec.output, &stepping::Said::default());
+    let outcome = run::one(&mut session, &spec, &stop, Telling::new(false).job(&machine, &spec, None))?;
+    run::report(&outcome, &machine, &spec.output, &stepping::Said::default());
     Ok(())
 }

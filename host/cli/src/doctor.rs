@@ -4,9 +4,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args as ClapArgs;
+#[cfg(feature = "cuda")]
+use loadline::doctor::{Exercise, exercise};
 use loadline::doctor::{Finding, Options, Severity, examine, gather, json, worst};
-use loadline::{Error, ErrorClass};
+use loadline::{Error, ErrorClass, Gpu};
 
+#[cfg(feature = "cuda")]
+use crate::demo;
 use crate::model::print_json;
 use crate::{policy, setup};
 
@@ -16,9 +20,19 @@ pub(crate) struct DoctorArgs {
     /// The folder that models or results lie in
     #[arg(long, value_name = "FOLDER", default_value = ".")]
     pub folder: PathBuf,
-    /// Read the largest file of the folder for three seconds at most, and say how fast that was
+    /// Read for three seconds to say how fast the disk is, instead of for a moment: the largest file of the folder, or
+    /// one of 128 MiB that is made there and gone
     #[arg(long)]
     pub measure: bool,
+    /// Read nothing
+    #[arg(long, conflicts_with = "measure")]
+    pub no_measure: bool,
+    /// Try a GPU: the rules that the engine relies on, the limit of its memory, and a small model against the processor
+    #[arg(long)]
+    pub exercise: bool,
+    /// The GPU to try; the one with most memory by default
+    #[arg(long, value_name = "N", requires = "exercise")]
+    pub gpu_index: Option<u32>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -28,10 +42,18 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<ExitCode, Error> {
     let facts = gather(&Options {
         processor: setup::processor()?,
         folder: args.folder.clone(),
-        measure: args.measure,
+        measure_seconds: match (args.measure, args.no_measure) {
+            (true, _) => 3.0,
+            (_, true) => 0.0,
+            // Sixty requests of a fast disk; a slow one shows itself in one.
+            _ => 0.3,
+        },
         places: policy::places(),
     });
-    let findings = examine(&facts);
+    let mut findings = examine(&facts);
+    if args.exercise {
+        findings.extend(exercised(args.gpu_index)?);
+    }
     if args.json {
         print_json(&json(&facts, &findings));
     } else {
@@ -41,6 +63,22 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<ExitCode, Error> {
         Severity::Problem => ExitCode::from(ErrorClass::Unfit as u8),
         Severity::Note | Severity::Ok => ExitCode::SUCCESS,
     })
+}
+
+/// What a GPU does of what runs rely on.
+#[cfg(feature = "cuda")]
+fn exercised(index: Option<u32>) -> Result<Vec<Finding>, Error> {
+    let gpu = Gpu::open(index)?;
+    let work = demo::unpacked()?;
+    let (model, processor) = (work.path(), setup::this_machine("cpu")?);
+    let results = demo::folder()?;
+    Ok(exercise(&Exercise { gpu: &gpu, model, processor, work: results.path() }))
+}
+
+/// A program without CUDA says so.
+#[cfg(not(feature = "cuda"))]
+fn exercised(index: Option<u32>) -> Result<Vec<Finding>, Error> {
+    Gpu::open(index).map(|_| Vec::new())
 }
 
 /// Area by area, each finding with its severity in front.

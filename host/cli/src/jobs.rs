@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::journal::Journal;
 use crate::run;
 use crate::stepping::Said;
+use crate::telling::Telling;
 
 /// One line of the list and what it asks for.
 struct Line {
@@ -26,7 +27,8 @@ pub(crate) fn run(
     base: &JobSpec,
     session: &mut Session,
     machine: &Machine,
-    json: bool,
+    telling: &Telling,
+    said: &Said,
     stop: &AtomicBool,
 ) -> Result<(), Error> {
     let lines = read(file, base)?;
@@ -38,13 +40,14 @@ pub(crate) fn run(
     if !done.is_empty() {
         note!("{} of {count} jobs are done already", done.len());
     }
-    check(file, &lines, session).inspect_err(|e| run::refuse(e, json))?;
+    check(file, &lines, session).inspect_err(|e| run::refuse(e, said.json))?;
     for (n, line) in lines.iter().enumerate() {
         let spec = &line.job;
         note!("job {} of {count}: {}", done.len() + n + 1, spec.output.path().display());
-        let outcome = run::one(session, spec, stop).map_err(|e| at(file, line, e));
-        let outcome = outcome.inspect_err(|e| run::refuse(e, json))?;
-        run::report(&outcome, machine, json, &spec.output, &Said::default());
+        let ears = telling.job(machine, spec, Some((done.len() + n + 1, count)));
+        let outcome = run::one(session, spec, stop, ears).map_err(|e| at(file, line, e));
+        let outcome = outcome.inspect_err(|e| run::refuse(e, said.json))?;
+        run::report(&outcome, machine, &spec.output, said);
         if let Some(journal) = &mut journal {
             journal.finish(&line.text)?;
         }

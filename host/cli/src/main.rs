@@ -17,19 +17,24 @@ mod args;
 mod calibrate;
 mod capacity;
 mod compare;
+mod debug_memory;
 mod demo;
+mod disk;
 mod doctor;
 mod fit;
 mod jobs;
 mod journal;
 mod lock;
+mod memory;
 mod model;
 mod out;
+mod place;
 mod plan;
 mod policy;
 mod preset;
 mod profile;
 mod progress;
+mod quality;
 mod recommend;
 mod report;
 mod run;
@@ -37,6 +42,8 @@ mod setup;
 mod show;
 mod stepping;
 mod synth;
+mod telling;
+mod top;
 
 use std::alloc::System;
 use std::panic::AssertUnwindSafe;
@@ -75,6 +82,9 @@ fn dispatch(command: Command) -> Result<ExitCode, Error> {
         Command::Model(command) => model::run(&command),
         Command::Plan(command) => plan::run(&command),
         Command::Run(command) => run::run(&command),
+        Command::Top(command) => top::run(&command),
+        Command::Memory(command) => memory::run(&command),
+        Command::Quality(command) => quality::run(&command),
         Command::Compare(command) => compare::run(&command),
         Command::Fit(command) => fit::run(&command),
         Command::Recommend(command) => recommend::run(&command),

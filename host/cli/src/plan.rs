@@ -2,7 +2,7 @@
 
 use loadline::core::Bytes;
 use loadline::deviation::{Rehearsal, rehearse};
-use loadline::{Asked, Error, Model, Planned, Planner, forecast_json, perfetto, refusal_json};
+use loadline::{Asked, Error, MemoryReport, Model, Planned, Planner, forecast_json, perfetto, refusal_json};
 
 use crate::args::PlanArgs;
 use crate::model::print_json;
@@ -33,7 +33,8 @@ pub(crate) fn run(args: &PlanArgs) -> Result<(), Error> {
         Err(other) => return Err(other),
     };
     if let Some(path) = &args.trace {
-        let trace = perfetto::of_forecast(&planned.job, &planned.plan, &machine)?;
+        let mut trace = perfetto::of_forecast(&planned.job, &planned.plan, &machine)?;
+        trace["otherData"]["memory"] = serde_json::json!(MemoryReport::of_forecast(&planned, &machine));
         loadline::write_whole(path, |out| out.write_all(trace.to_string().as_bytes()))?;
         note!("timeline written to {}: open it in https://ui.perfetto.dev", path.display());
     }

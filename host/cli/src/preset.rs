@@ -91,11 +91,25 @@ impl RequestArgs {
         self.policy.as_deref().unwrap_or(USUAL)
     }
 
+    /// Whether a preset asks for the processor.
+    pub(crate) fn wants_processor(&self) -> Result<bool, Error> {
+        let preset = self.preset.as_deref().map(open).transpose()?;
+        Ok(preset.is_some_and(|preset| preset.device.is_some()))
+    }
+
     /// The flags with what a preset fills in.
     pub(crate) fn with_preset(&self, gpu: &str) -> Result<Self, Error> {
+        if self.preset.is_none() {
+            return Ok(self.clone());
+        }
+        self.with_preset_on(&setup::machine(gpu)?)
+    }
+
+    /// The same for a machine that is there.
+    pub(crate) fn with_preset_on(&self, machine: &Machine) -> Result<Self, Error> {
         let Some(name) = &self.preset else { return Ok(self.clone()) };
         let preset = open(name)?;
-        check_device(&preset, &setup::machine(gpu)?)?;
+        check_device(&preset, machine)?;
         let mut origin = Origin { settings: preset.settings(), preset, flags: Vec::new(), given: Vec::new() };
         let what = origin.fill(&self.what)?;
         let mut filled = Self { what, ..self.clone() };

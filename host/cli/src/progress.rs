@@ -5,25 +5,30 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 use loadline::Progress;
 
+use crate::disk;
+
 /// A bar for each stage, on standard error; nothing where that is no terminal and `quiet`.
 pub(crate) struct Bars {
     bar: Option<ProgressBar>,
+    copying: disk::Copying,
+    /// What was said of reading.
+    said: Vec<String>,
     tasks: u64,
 }
 
 impl Bars {
     /// No bar yet.
     pub(crate) fn new() -> Self {
-        Self { bar: None, tasks: 0 }
+        Self { bar: None, copying: disk::Copying::default(), said: Vec::new(), tasks: 0 }
     }
 
     /// Shows one event.
     pub(crate) fn show(&mut self, event: &Progress<'_>) {
         match event {
             Progress::Planned(policy) => note!("planned by {policy}"),
-            Progress::StageStarts { stage, passes, first } => self.stage(stage, *passes, *first),
+            Progress::StageStarts { stage, passes, first, .. } => self.stage(stage, *passes, *first),
             Progress::Task { pass, task, of } => self.task(*pass, *task, *of),
-            Progress::StageEnded => {
+            Progress::StageEnded(_) => {
                 if let Some(bar) = self.bar.take() {
                     bar.finish();
                 }
@@ -32,9 +37,17 @@ impl Bars {
                 note!("{}: no checkpoint is there; starting at the beginning", folder.display());
             }
             Progress::Redecided(redecision) => note!("{redecision}"),
+            Progress::Begins(_) | Progress::Pulse(_) | Progress::Card(_) => {}
             Progress::Saved => {}
+            Progress::Reads(report) => self.reads(&disk::lines(report)),
+            Progress::Copying { file, done, of } => self.copying.show(file, *done, *of),
             Progress::Writing => note!("writing the result"),
         }
+    }
+
+    fn reads(&mut self, lines: &[String]) {
+        lines.iter().filter(|line| !self.said.contains(line)).for_each(|line| note!("{line}"));
+        self.said = lines.to_vec();
     }
 
     fn stage(&mut self, name: &str, passes: u64, first: u64) {

@@ -7,23 +7,28 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use loadline::core::{Bytes, Machine};
 use loadline::stepdown::Descent;
 use loadline::{
-    Error, ErrorClass, JobSpec, Model, Outcome, Planner, ResultSink, Session, SessionOptions, perfetto, run_json,
+    Error, ErrorClass, JobSpec, MemoryReport, Model, Outcome, Planner, ResultSink, Session, SessionOptions, perfetto,
+    run_json,
 };
 
 use crate::args::{RequestArgs, RunArgs};
 use crate::model::print_json;
-use crate::progress::Bars;
+use crate::place::Place;
 use crate::stepping::Said;
+use crate::telling::{Ears, Telling};
 use crate::{jobs, policy, setup, show, stepping};
 
 pub(crate) fn run(args: &RunArgs) -> Result<(), Error> {
     let folder = args.model.to_string_lossy();
     let model = Model::open(&folder)?;
-    let request = args.request.with_preset(&args.gpu)?;
+    let offload = args.disk.offload_folder.clone();
+    let model = if offload.is_some() { model.packed() } else { model };
+    let place = Place::choose(&args.place, args.gpu.as_deref(), args.request.wants_processor()?)?;
+    let Place { on, machine, used_by_others } = place;
+    let request = args.request.with_preset_on(&machine)?;
     let policy = policy::open(request.policy())?;
     let settings = setup::settings(&request, &policy)?;
-    let machine = setup::this_machine(&args.gpu)?;
-    let first = spec(args, &request, &model)?;
+    let first = spec(args, &request, &model, used_by_others)?;
     if let Some(path) = &args.trace {
         check_trace(path, &first)?;
     }
@@ -34,20 +39,22 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Error> {
     said.lines().iter().for_each(|line| note!("{line}"));
     let (model, first) = smaller(model, first, descent);
     let options = SessionOptions::new(model, policy, settings, machine.clone());
-    let options = SessionOptions { record: args.trace.is_some(), ..options };
+    let options = SessionOptions { record: args.trace.is_some(), on, disk: args.disk.options(), offload, ..options };
     let mut session = Session::new(options)?;
     let stop = stop_on_signal()?;
+    let telling = Telling::new(args.debug_memory);
     if let Some(file) = &args.jobs {
-        return jobs::run(file, &first, &mut session, &machine, args.request.json, &stop);
+        return jobs::run(file, &first, &mut session, &machine, &telling, &said, &stop);
     }
     if !args.inject.is_empty() {
         let job = session.plan(&first).inspect_err(|e| refuse(e, args.request.json))?.job;
         session.inject(setup::faults(&args.inject, &job)?);
     }
-    let outcome = one(&mut session, &first, &stop).inspect_err(|e| refuse(e, args.request.json))?;
+    let ears = telling.job(&machine, &first, None);
+    let outcome = one(&mut session, &first, &stop, ears).inspect_err(|e| refuse(e, args.request.json))?;
     let traced = args.trace.as_deref().map_or(Ok(()), |path| write_trace(path, &outcome, session.machine()));
     // The video is there, whatever became of its timeline.
-    report(&outcome, &machine, args.request.json, &first.output, &said);
+    report(&outcome, &machine, &first.output, &said);
     traced
 }
 
@@ -60,10 +67,14 @@ fn check_trace(path: &Path, spec: &JobSpec) -> Result<(), Error> {
     loadline::check_writable("--trace", path)
 }
 
-/// Runs one job with a progress bar.
-pub(crate) fn one(session: &mut Session, spec: &JobSpec, stop: &AtomicBool) -> Result<Outcome, Error> {
-    let mut bars = Bars::new();
-    session.run(spec, stop, &mut |event| loadline::memory::within(loadline::memory::Domain::Host, || bars.show(&event)))
+/// Runs one job, of which others hear.
+pub(crate) fn one(
+    session: &mut Session,
+    spec: &JobSpec,
+    stop: &AtomicBool,
+    mut ears: Ears<'_>,
+) -> Result<Outcome, Error> {
+    session.run(spec, stop, &mut |event| loadline::memory::within(loadline::memory::Domain::Host, || ears.hear(&event)))
 }
 
 /// A refusal is a result too: scripts read its certificate from standard output.
@@ -74,8 +85,8 @@ pub(crate) fn refuse(error: &Error, json: bool) {
 }
 
 /// Says what was made and how the forecast did.
-pub(crate) fn report(outcome: &Outcome, machine: &Machine, json: bool, output: &ResultSink, said: &Said) {
-    if json {
+pub(crate) fn report(outcome: &Outcome, machine: &Machine, output: &ResultSink, said: &Said) {
+    if said.json {
         let mut value = run_json(&outcome.planned, machine, &outcome.measured);
         said.extend(&mut value);
         // One line, so that many jobs make a file of JSON lines.
@@ -97,7 +108,7 @@ fn smaller(model: Model, spec: JobSpec, descent: Option<Descent>) -> (Model, Job
     }
 }
 
-fn spec(args: &RunArgs, request: &RequestArgs, model: &Model) -> Result<JobSpec, Error> {
+fn spec(args: &RunArgs, request: &RequestArgs, model: &Model, others: Bytes) -> Result<JobSpec, Error> {
     let latents = args.latents.as_ref().map(|text| match text.rsplit_once(':') {
         Some((file, tensor)) if !PathBuf::from(text).exists() => (PathBuf::from(file), Some(tensor.to_owned())),
         _ => (PathBuf::from(text), None),
@@ -105,7 +116,7 @@ fn spec(args: &RunArgs, request: &RequestArgs, model: &Model) -> Result<JobSpec,
     Ok(JobSpec {
         prompt: args.prompt.clone(),
         negative_prompt: args.negative_prompt.clone(),
-        asked: setup::asked(request, model, Bytes::ZERO)?,
+        asked: setup::asked(request, model, others)?,
         seed: args.seed,
         latents,
         output: ResultSink::from_path(&args.output)?,
@@ -122,6 +133,11 @@ fn write_trace(path: &Path, outcome: &Outcome, machine: &Machine) -> Result<(), 
     let mut trace = perfetto::of_trace(&planned.job, &planned.plan, &outcome.trace, &reservations);
     let measured = &outcome.measured;
     let partly = measured.resumed || measured.was_replanned();
+    perfetto::add_highs(&mut trace, &measured.highs);
+    perfetto::add_cards(&mut trace, &measured.cards);
+    trace["otherData"]["cards"] = serde_json::json!(measured.cards);
+    trace["otherData"]["disk"] = loadline::disk_json(&measured.disk);
+    trace["otherData"]["memory"] = serde_json::json!(MemoryReport::of_run(planned, machine, measured));
     trace["otherData"]["run"] = loadline::run_record(planned, machine, &measured.stages, partly);
     loadline::write_whole(path, |out| out.write_all(trace.to_string().as_bytes()))
 }

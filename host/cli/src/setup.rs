@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
-use loadline::core::{Bytes, DType, Machine, Provenance, Request, Settings};
+use loadline::core::{Bytes, DType, Knobs, Machine, Provenance, Request, Settings};
 use loadline::deviation::{Injection, injection};
 use loadline::{Asked, Error, KnobChoice, Model, Support, device_name, policies, profiles};
 use loadline::{SamplerOptions, ScheduleKind};
 
 use crate::args::{RequestArgs, WhatArgs};
+use crate::place;
 
 /// A profile by name or file.
 pub(crate) fn machine(name: &str) -> Result<Machine, Error> {
@@ -24,9 +25,7 @@ pub(crate) fn this_machine(name: &str) -> Result<Machine, Error> {
             "profile '{name}' is a GPU's: this build runs on the CPU; use `loadline plan --gpu {name}` to forecast it"
         )));
     }
-    let mut system = sysinfo::System::new().map_err(|e| Error::Profile(format!("the size of RAM is unknown: {e}")))?;
-    system.refresh_memory();
-    machine.host.memory = Bytes(system.total_memory());
+    machine.host.memory = place::ram()?;
     machine.device.memory = machine.host.memory;
     loadline::use_local_kernels(&mut machine);
     if machine.device.name != device_name(&processor()?) {
@@ -67,18 +66,23 @@ pub(crate) fn wanted(args: &WhatArgs, model: &Model, used_by_others: Bytes) -> R
         tile_overlap: args.tile_overlap,
         frame_chunk: args.frame_chunk,
     };
+    model.kept_plain(&by_component(&knobs.storage, model)).iter().for_each(|line| note!("{line}"));
     let schedule = if args.schedule == "wan" { ScheduleKind::Wan } else { ScheduleKind::Diffusers };
     let sampling = SamplerOptions { schedule, ..SamplerOptions::default() };
     Ok(Asked { request, knobs, sampling, vram: None, ram: args.ram, used_by_others })
+}
+
+/// The last type that was given for each component.
+fn by_component(given: &[(String, DType)], model: &Model) -> Knobs {
+    let of = |name: &String| given.iter().rev().find(|(n, _)| n == name || n.is_empty()).map(|(_, d)| *d);
+    let storage = model.spec.components.iter().filter_map(|c| Some((c.name.clone(), of(&c.name)?))).collect();
+    Knobs { storage, ..Knobs::default() }
 }
 
 /// A component, empty for all of them, and the type that it is to be stored as.
 pub(crate) fn storage(text: &str, model: &Model) -> Result<(String, DType), Error> {
     let (component, dtype) = text.split_once('=').unwrap_or(("", text));
     let dtype: DType = dtype.parse().map_err(|e| Error::Request(format!("--storage {text}: {e}")))?;
-    if dtype == DType::F8E4M3 {
-        return Err(Error::Request(format!("--storage {text}: f8e4m3 cannot be stored yet: use f32, f16 or bf16")));
-    }
     if !component.is_empty() && model.spec.component(component).is_none() {
         let known: Vec<_> = model.spec.components.iter().map(|c| c.name.as_str()).collect();
         return Err(Error::Request(format!(

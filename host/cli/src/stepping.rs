@@ -10,6 +10,8 @@ use crate::setup;
 /// What is different from what was typed, and where it comes from.
 #[derive(Default)]
 pub(crate) struct Said {
+    /// Whether it is for scripts.
+    pub(crate) json: bool,
     lines: Vec<String>,
     fields: Vec<(&'static str, Value)>,
 }
@@ -30,7 +32,7 @@ impl Said {
 
 /// What a preset filled in, and what shrank.
 pub(crate) fn said(request: &RequestArgs, steps: &[Step], descent: Option<&Descent>) -> Result<Said, Error> {
-    let mut said = Said::default();
+    let mut said = Said { json: request.json, ..Said::default() };
     if let Some(origin) = &request.origin {
         let given = setup::given(request)?;
         said.lines.push(origin.text(&given));

@@ -29,6 +29,10 @@ pub(crate) struct SynthArgs {
     /// The components to write, all by default; the others are left out of the model index too
     #[arg(long, value_delimiter = ',', value_name = "NAME,...")]
     pub components: Option<Vec<String>>,
+    /// So many of a component's equal layers, for a model that takes as long a layer and less in all; may be given
+    /// several times
+    #[arg(long, value_name = "COMPONENT=N")]
+    pub layers: Vec<String>,
     /// Most bytes of tensors in one file
     #[arg(long, value_name = "SIZE", default_value = "5GiB")]
     pub shard_size: Bytes,
@@ -36,7 +40,7 @@ pub(crate) struct SynthArgs {
 
 /// Writes a checkpoint of random weights.
 pub(crate) fn run(args: &SynthArgs) -> Result<(), Error> {
-    let model = Model::open(&args.model)?;
+    let model = args.layers.iter().try_fold(Model::open(&args.model)?, layered)?;
     let blueprint = Blueprint::new(&model, &options(args, &model)?)?;
     for name in &blueprint.unknown {
         note!("{name}: no config was published, so it is left out");
@@ -52,6 +56,13 @@ pub(crate) fn run(args: &SynthArgs) -> Result<(), Error> {
     say!("wrote {total} of random weights to {} in {seconds:.1} s ({rate}/s)", args.output.display());
     say!("{}", next(args, &model));
     Ok(())
+}
+
+fn layered(model: Model, text: &String) -> Result<Model, Error> {
+    let parts = text.split_once('=').and_then(|(component, n)| Some((component, n.parse().ok()?)));
+    let (component, layers) =
+        parts.ok_or_else(|| Error::Request(format!("--layers {text}: write COMPONENT=N, such as transformer=4")))?;
+    model.with_layers(component, layers)
 }
 
 fn options(args: &SynthArgs, model: &Model) -> Result<SynthOptions, Error> {

@@ -77,8 +77,11 @@ fn the_cache_is_where_the_variable_says() {
 #[test]
 fn a_rate_is_of_a_file_that_is_there() {
     let dir = tempfile::tempdir().unwrap();
-    let none = json(&doctor(dir.path(), "", "--measure --json"));
-    assert_eq!(none["facts"]["folder"]["reading"]["kind"], "no-file");
+    let none = json(&doctor(dir.path(), "", "--no-measure --json"));
+    assert_eq!(none["facts"]["folder"]["reading"]["kind"], "not-asked");
+    let quick = json(&doctor(dir.path(), "", "--json"));
+    let quick = &quick["facts"]["folder"]["reading"];
+    assert!(quick["made"] == true || quick["kind"] == "no-file", "{quick:#}");
     let below = dir.path().join("vae");
     std::fs::create_dir(&below).unwrap();
     std::fs::write(below.join("a.safetensors"), vec![7; 65 << 20]).unwrap();

@@ -32,7 +32,7 @@ fn a_preset_is_nothing_but_its_flags() {
     check("--preset conservative", "--tile 832x480");
     check(
         "--preset aggressive",
-        "--policy offload --set strategy=sequential --tile 512x512 --tile-overlap 64 --storage bf16",
+        "--policy offload --set strategy=sequential --tile 512x512 --tile-overlap 64 --storage f8e4m3",
     );
     check("--preset block-swap --set num_cuda_streams=4", "--policy manual-swap --set residency=leading --set slots=4");
 }
@@ -177,4 +177,17 @@ fn what_may_not_shrink_is_refused_before_anything_else() {
     check(&format!("{PLAN} --step-down frames:x"), 2, "write a whole number");
     check(&format!("{PLAN} --vram 1GiB --step-down model:nothing-like-it"), 4, "nothing-like-it");
     check(&format!("{PLAN} --preset hybrid --set vram_fraction=2"), 6, "takes a number from 0.05 to 1");
+}
+
+#[test]
+fn every_job_of_a_list_says_its_preset() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("jobs"), "{\"output\": \"1.mp4\"}\n{\"output\": \"2.mp4\", \"seed\": 1}\n").unwrap();
+    let small = "--size 64x48 --frames 5 --preset cpu_only --jobs jobs";
+    let args = format!("run {} --prompt cat --steps 2 --json {small}", fixture().display());
+    let out = loadline(dir.path(), &args);
+    let said = String::from_utf8(out.stdout).unwrap();
+    let presets: Vec<Value> =
+        said.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["preset"]["name"].clone()).collect();
+    assert_eq!(presets, ["cpu-only", "cpu-only"], "{said}{}", String::from_utf8_lossy(&out.stderr));
 }

@@ -168,6 +168,13 @@ impl Stage {
         self.passes.first().map_or(0, |p| p.tasks.len())
     }
 
+    /// The type in which the stage does most of its arithmetic.
+    #[must_use]
+    pub fn arithmetic(&self) -> Option<DType> {
+        let ops = self.passes.iter().flat_map(|p| &p.tasks).flat_map(|t| &t.ops);
+        ops.max_by_key(|op| op.flops).map(|op| op.dtype)
+    }
+
     /// The passes in the order in which they run, as indices into [`Stage::passes`].
     pub fn run_order(&self) -> impl Iterator<Item = usize> + '_ {
         self.sequence.iter().flat_map(|(pass, n)| std::iter::repeat_n(*pass as usize, *n as usize))

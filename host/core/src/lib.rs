@@ -22,7 +22,7 @@ mod situation;
 mod units;
 
 pub use bound::{Binding, Bound, cyclic_bound, stage_bound, stage_bound_timed};
-pub use dtype::{DType, UnknownDType};
+pub use dtype::{DType, F8_SCALE_BYTES, UnknownDType};
 pub use forecast::{Estimate, Forecast, LaneUse, Provenance, Reservation, StageForecast};
 pub use hash::ContentHash;
 pub use job::{ActClass, ActMemory, BlockId, Job, JobBlock, OpCost, OpKind, Pass, Stage, StageKind, Task};

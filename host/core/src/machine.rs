@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize};
 use crate::ContentHash;
 use crate::dtype::DType;
 use crate::forecast::Provenance;
-use crate::job::{OpCost, OpKind, StageKind, Task};
+use crate::job::{OpCost, OpKind, Stage, StageKind, Task};
 use crate::plan::Tier;
-use crate::site::SiteTable;
+use crate::site::{Op, Site, SiteTable};
 use crate::units::{Bytes, Nanos};
 
 /// A figure with its spread. For rates `p10` is the slow end and `p90` the fast one; a forecast's
@@ -145,6 +145,31 @@ pub struct HostSpec {
     pub conversions: Vec<(DType, DType, Curve)>,
 }
 
+impl HostSpec {
+    /// The time of converting so many bytes of file. Where a pair was not measured: types with scales take their time
+    /// for each element, whatever plain type it comes from or becomes, and go by way of a plain one; other pairs take
+    /// the rate of all.
+    fn conversion_ns(&self, from: DType, to: DType, file: f64, estimate: crate::Estimate) -> f64 {
+        let find = |fits: &dyn Fn(DType, DType) -> bool| self.conversions.iter().find(|(from, to, _)| fits(*from, *to));
+        if let Some((_, _, curve)) = find(&|f, t| (f, t) == (from, to)) {
+            return curve.time_ns(file, estimate);
+        }
+        let rate = |bytes: f64| self.convert.time_ns(bytes, estimate);
+        let elements = file / from.block_bytes() as f64 * from.block_elements() as f64;
+        let packed = |elements: f64| {
+            let like = find(&|f, t| f.is_plain() && t == to);
+            like.map(|(f, _, curve)| curve.time_ns(elements * f.element_bytes() as f64, estimate))
+        };
+        let unpacked = || find(&|f, t| f == from && t.is_plain()).map(|(_, _, curve)| curve.time_ns(file, estimate));
+        match (from.is_plain(), to.is_plain()) {
+            (true, true) => rate(file),
+            (true, false) => packed(elements).unwrap_or_else(|| rate(file)),
+            (false, true) => unpacked().unwrap_or_else(|| rate(file)),
+            (false, false) => unpacked().unwrap_or_else(|| rate(file)) + packed(elements).unwrap_or_else(|| rate(file)),
+        }
+    }
+}
+
 /// The link between host and device.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LinkSpec {
@@ -206,13 +231,15 @@ impl Contention {
     pub const NONE: Self = Self { compute: 1.0, load: 1.0 };
 }
 
-/// What runs of one kind of stage took, as a multiple of the sum of their operations' times.
+/// What runs of one kind of stage took, beside the sum of their operations' times: `factor x (start + operations)`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Level {
     /// The kind of stage.
     pub stage: StageKind,
     /// The type of the arithmetic.
     pub dtype: DType,
+    /// What a stage takes before its first operation, and for finding caches empty, in nanoseconds.
+    pub start_ns: f64,
     /// The multiple; `p10` is the fast end.
     pub factor: Quantiles,
 }
@@ -251,8 +278,20 @@ impl Machine {
 
     /// The level of a task's stage in the type of its matrix products.
     fn level(&self, stage: StageKind, task: &Task) -> Option<&Level> {
-        let dtype = task.ops.iter().max_by_key(|cost| cost.flops)?.dtype;
+        self.level_of(stage, task.ops.iter().max_by_key(|cost| cost.flops)?.dtype)
+    }
+
+    /// The level of a kind of stage in a type of arithmetic, if runs have shown one.
+    #[must_use]
+    pub fn level_of(&self, stage: StageKind, dtype: DType) -> Option<&Level> {
         self.calibration.iter().find(|l| l.stage == stage && l.dtype == dtype)
+    }
+
+    /// What a stage takes once, on top of its operations; nothing where no run has shown it.
+    #[must_use]
+    pub fn start_time(&self, stage: &Stage, estimate: crate::Estimate) -> Nanos {
+        let level = stage.arithmetic().and_then(|dtype| self.level_of(stage.kind, dtype));
+        Nanos(level.map_or(0.0, |l| l.start_ns * l.factor.time(estimate)).round() as u64)
     }
 
     /// The time of equal operations in nanoseconds, as recorded for their shape or else by the rate of their kind.
@@ -260,9 +299,22 @@ impl Machine {
         if let Some(table) = self.sites.iter().find(|table| table.covers(cost)) {
             return Ok(table.time_ns(&cost.site, estimate) * f64::from(cost.count));
         }
+        if !cost.site.weight.is_plain() {
+            let plain = OpCost { site: Site { weight: cost.dtype, ..cost.site }, ..*cost };
+            return Ok(self.op_time_ns(&plain, estimate)? + self.unpacking_ns(cost, estimate)?);
+        }
         let rate = self.ops.iter().find(|r| r.kind == cost.kind && r.dtype == cost.dtype);
         let missing = || MissingRate { profile: self.name.clone(), kind: cost.kind, dtype: cost.dtype };
         Ok(rate.ok_or_else(missing)?.time_ns(cost, estimate))
+    }
+
+    /// What it takes to make weights with scales into what is multiplied, where no table has that: as an elementwise
+    /// operation that reads the one and writes the other.
+    fn unpacking_ns(&self, cost: &OpCost, estimate: crate::Estimate) -> Result<f64, MissingRate> {
+        let (packed, elements) = (cost.site.weight, cost.site.weights().saturating_mul(u64::from(cost.count)));
+        let bytes = packed.bytes(elements) + cost.dtype.bytes(elements);
+        let site = Site { op: Op::Cast, weight: cost.dtype, dims: [bytes.0 / u64::from(cost.count.max(1)), 0, 0, 0] };
+        self.op_time_ns(&OpCost { kind: OpKind::Elementwise, site, flops: 0, bytes: bytes.0, ..*cost }, estimate)
     }
 
     /// The machine with its weight files in the page cache, so that reading does not reach the disk; the machine as it
@@ -298,9 +350,7 @@ impl Machine {
     #[must_use]
     pub fn read_time(&self, file: Bytes, conversion: Option<(DType, DType)>, estimate: crate::Estimate) -> Nanos {
         let read = self.disk.read.time_ns(file.as_f64(), estimate);
-        let of_pair = |pair| self.host.conversions.iter().find(|(from, to, _)| (*from, *to) == pair);
-        let curve = |pair| of_pair(pair).map_or(&self.host.convert, |(_, _, curve)| curve);
-        let convert = conversion.map_or(0.0, |pair| curve(pair).time_ns(file.as_f64(), estimate));
+        let convert = conversion.map_or(0.0, |(from, to)| self.host.conversion_ns(from, to, file.as_f64(), estimate));
         Nanos((read + convert).round() as u64)
     }
 

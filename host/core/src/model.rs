@@ -28,7 +28,7 @@ impl TensorSpec {
         self.shape.iter().fold(1, |n, d| n.saturating_mul(*d))
     }
 
-    /// The element type in memory when the component is stored as `storage`.
+    /// The element type in memory when the component is stored as `storage`, a type without blocks.
     #[must_use]
     pub fn storage(&self, storage: DType) -> DType {
         if self.keep_f32 { DType::F32 } else { storage }

@@ -120,6 +120,17 @@ pub struct Site {
     pub dims: [u64; 4],
 }
 
+impl Site {
+    /// The number of weights of a linear layer; nothing for operations whose weights are not packed.
+    #[must_use]
+    pub const fn weights(&self) -> u64 {
+        match self.op {
+            Op::Linear | Op::LinearActivated => self.dims[1].saturating_mul(self.dims[2]),
+            _ => 0,
+        }
+    }
+}
+
 /// The measured time of one shape.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SitePoint {

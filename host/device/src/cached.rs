@@ -31,7 +31,7 @@ pub fn cached_share(files: &[PathBuf]) -> std::io::Result<Option<f64>> {
 
 /// Reads single bytes that the kernel may refuse rather than wait for the disk. A refusal makes it fetch the page all
 /// the same, so each look goes to other places: otherwise the second one would find what the first has brought in.
-fn share(file: &File, length: u64) -> Option<f64> {
+pub(crate) fn share(file: &File, length: u64) -> Option<f64> {
     let mut present = 0;
     let since = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_nanos() as u64);
     for i in 0..SAMPLES {

@@ -1,7 +1,7 @@
 //! The copy engine of the CPU: one thread that brings blocks into slabs, in the order of the queue.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -9,16 +9,10 @@ use std::time::{Duration, Instant};
 use loadline_core::{BlockId, Nanos, Tier};
 use loadline_engine::{DeviceError, LoadOrder, Span};
 
+use crate::disk::{BlockReader, DiskOptions, Report, Target};
 use crate::memory::{Domain, within};
 use crate::slab::Slab;
-use crate::source::{BlockSource, Look, WeightFiles};
-
-/// Where the blocks of the running job come from.
-#[derive(Debug, Default)]
-pub(crate) struct Sources {
-    pub(crate) files: WeightFiles,
-    pub(crate) blocks: Vec<BlockSource>,
-}
+use crate::source::{BlockSource, Look, Sources, WeightFiles};
 
 struct Order {
     load: LoadOrder,
@@ -41,6 +35,9 @@ pub(crate) struct Copier {
     shared: Arc<(Mutex<Queue>, Condvar)>,
     /// How many times as long a read is to take as it does.
     slower: Arc<AtomicU32>,
+    /// Lets the next read fail.
+    failing: Arc<AtomicBool>,
+    report: Arc<Mutex<Report>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -49,13 +46,25 @@ fn lock(shared: &(Mutex<Queue>, Condvar)) -> MutexGuard<'_, Queue> {
 }
 
 impl Copier {
-    pub(crate) fn start(clock: Instant) -> std::io::Result<Self> {
+    pub(crate) fn start(clock: Instant, options: DiskOptions) -> std::io::Result<Self> {
         let shared: Arc<(Mutex<Queue>, Condvar)> = Arc::default();
         let slower = Arc::new(AtomicU32::new(1));
+        let reader = BlockReader::new(options);
+        let (failing, report) = (reader.failing(), reader.report());
         let (worker, pace) = (Arc::clone(&shared), Arc::clone(&slower));
-        let run = move || within(Domain::Host, || work(&worker, &pace, clock));
+        let run = move || within(Domain::Host, || work(&worker, Lane::new(reader, pace, clock)));
         let thread = std::thread::Builder::new().name("loadline-copy".into()).spawn(run)?;
-        Ok(Self { shared, slower, thread: Some(thread) })
+        Ok(Self { shared, slower, failing, report, thread: Some(thread) })
+    }
+
+    /// What became of reading so far.
+    pub(crate) fn report(&self) -> Report {
+        self.report.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Lets the next read fail as if the disk could not do it.
+    pub(crate) fn fail_read(&self) {
+        self.failing.store(true, Ordering::Relaxed);
     }
 
     /// Makes reads that start from now on take so many times as long.
@@ -84,6 +93,11 @@ impl Copier {
         }
     }
 
+    /// Hands out what was done since the queue was last waited for, and keeps it.
+    pub(crate) fn arrived(&self, spans: &mut dyn FnMut(LoadOrder, Span)) {
+        lock(&self.shared).done.iter().for_each(|(order, span)| spans(*order, *span));
+    }
+
     /// Waits until the queue is empty and hands out what was done.
     pub(crate) fn settle(&self, spans: &mut dyn FnMut(LoadOrder, Span)) -> Result<(), DeviceError> {
         let all = lock(&self.shared).queued;
@@ -106,37 +120,172 @@ impl Drop for Copier {
     }
 }
 
-fn work(shared: &(Mutex<Queue>, Condvar), slower: &AtomicU32, clock: Instant) {
-    let mut brought = Brought::default();
-    loop {
-        let mut queue = lock(shared);
-        let order = loop {
-            if queue.closed {
-                return;
-            }
-            if let Some(order) = queue.waiting.pop_front() {
-                break order;
-            }
-            queue = shared.1.wait(queue).unwrap_or_else(PoisonError::into_inner);
-        };
-        drop(queue);
-        let start = Nanos(clock.elapsed().as_nanos() as u64);
-        let result = brought.bring(&order);
-        if order.load.home == Tier::Disk {
-            linger(clock.elapsed() - Duration::from_nanos(start.0), slower.load(Ordering::Relaxed));
-        }
-        let end = Nanos(clock.elapsed().as_nanos() as u64);
+fn work(shared: &(Mutex<Queue>, Condvar), mut lane: Lane) {
+    while let Some(orders) = take(shared, &lane) {
+        orders.into_iter().for_each(|order| lane.begin(order));
+        let Some((load, span, result)) = lane.advance() else { continue };
         let mut queue = lock(shared);
         queue.finished += 1;
         match result {
-            Ok(()) => queue.done.push((order.load, Span { start, end })),
+            Ok(()) => queue.done.push((load, span)),
             Err(error) => {
                 // What comes after a failed load would compute with old weights: nothing more is done.
-                queue.finished += queue.waiting.drain(..).count() as u64;
+                queue.finished += queue.waiting.drain(..).count() as u64 + lane.cancel();
                 queue.failed = Some(error);
             }
         }
         shared.1.notify_all();
+    }
+}
+
+/// Waits until something is to do and takes what may begin; nothing at the end.
+fn take(shared: &(Mutex<Queue>, Condvar), lane: &Lane) -> Option<Vec<Order>> {
+    let mut queue = lock(shared);
+    loop {
+        if queue.closed {
+            return None;
+        }
+        let room = AHEAD.saturating_sub(lane.active.len()).min(queue.waiting.len());
+        if room > 0 || !lane.active.is_empty() {
+            return Some(queue.waiting.drain(..room).collect());
+        }
+        queue = shared.1.wait(queue).unwrap_or_else(PoisonError::into_inner);
+    }
+}
+
+/// Loads that are under way at once: while the last reads of one are in flight those of the next begin.
+pub(crate) const AHEAD: usize = 3;
+
+/// A load that is under way.
+struct Active {
+    order: Order,
+    from: From,
+    begun: Nanos,
+}
+
+/// Where a load's bytes come from.
+enum From {
+    /// Read into the slab.
+    File,
+    /// Read into the host's copy, which is then copied.
+    Filling(Arc<Slab>),
+    /// The host's copy is there, or is before this load's turn comes.
+    Master,
+    /// Nowhere.
+    Failed(DeviceError),
+}
+
+/// Loads in their order, and what the thread knows of one job's sources.
+struct Lane {
+    reader: BlockReader,
+    slower: Arc<AtomicU32>,
+    clock: Instant,
+    active: VecDeque<Active>,
+    /// When the last load ended.
+    ended: Nanos,
+    of: Option<Arc<Sources>>,
+    /// Host copies of blocks whose home is the host.
+    masters: BTreeMap<BlockId, Arc<Slab>>,
+    /// Blocks whose numbers were looked at; a block that is loaded for every pass is looked at once.
+    seen: BTreeSet<BlockId>,
+}
+
+impl Lane {
+    fn new(reader: BlockReader, slower: Arc<AtomicU32>, clock: Instant) -> Self {
+        Self {
+            reader,
+            slower,
+            clock,
+            active: VecDeque::new(),
+            ended: Nanos::ZERO,
+            of: None,
+            masters: BTreeMap::new(),
+            seen: BTreeSet::new(),
+        }
+    }
+
+    fn now(&self) -> Nanos {
+        Nanos(self.clock.elapsed().as_nanos() as u64)
+    }
+
+    fn begin(&mut self, order: Order) {
+        if self.of.as_ref().is_none_or(|of| !Arc::ptr_eq(of, &order.sources)) {
+            (self.of, self.masters, self.seen) = (Some(Arc::clone(&order.sources)), BTreeMap::new(), BTreeSet::new());
+        }
+        let begun = self.now();
+        let from = self.source(&order);
+        let slab = match &from {
+            From::File => Some(&order.slab),
+            From::Filling(master) => Some(master),
+            From::Master | From::Failed(_) => None,
+        };
+        if let Some(slab) = slab {
+            let (block, target) = (order.load.block, Target::slab(slab));
+            let look = !self.seen.contains(&block);
+            // SAFETY: the engine queues a load only when no task reads the slab, and runs the next task that does only
+            // after this load has finished; one thread does all loads, and nobody else knows a new host copy.
+            unsafe { self.reader.begin(&order.sources, block.0 as usize, target, look) };
+        }
+        self.active.push_back(Active { order, from, begun });
+    }
+
+    fn source(&self, order: &Order) -> From {
+        let block = order.load.block;
+        if order.load.home == Tier::Disk {
+            return From::File;
+        }
+        let fills = |a: &Active| a.order.load.block == block && matches!(a.from, From::Filling(_));
+        if self.masters.contains_key(&block) || self.active.iter().any(fills) {
+            return From::Master;
+        }
+        let requested = loadline_core::Bytes(order.sources.blocks[block.0 as usize].length() as u64);
+        match Slab::in_domain(Domain::Host, requested) {
+            Some(master) => From::Filling(master),
+            None => From::Failed(DeviceError::OutOfHostMemory { requested }),
+        }
+    }
+
+    /// Goes on with what is under way; gives the first load if it has ended.
+    fn advance(&mut self) -> Option<(LoadOrder, Span, Result<(), DeviceError>)> {
+        let result = match self.active.front()?.from {
+            From::File | From::Filling(_) => self.reader.advance()?.result,
+            From::Master | From::Failed(_) => Ok(()),
+        };
+        let Active { order, from, begun } = self.active.pop_front()?;
+        let result = result.and_then(|()| self.complete(&order, from));
+        let start = begun.max(self.ended);
+        if order.load.home == Tier::Disk {
+            linger(self.clock.elapsed() - Duration::from_nanos(start.0), self.slower.load(Ordering::Relaxed));
+        }
+        self.ended = self.now();
+        Some((order.load, Span { start, end: self.ended }, result))
+    }
+
+    /// What is left to do when a block's bytes have come.
+    fn complete(&mut self, order: &Order, from: From) -> Result<(), DeviceError> {
+        let block = order.load.block;
+        match from {
+            From::Failed(error) => return Err(error),
+            From::Filling(master) => {
+                self.masters.insert(block, master);
+            }
+            From::File | From::Master => {}
+        }
+        self.seen.insert(block);
+        if order.load.home != Tier::Disk
+            && let Some(master) = self.masters.get(&block)
+        {
+            let length = order.sources.blocks[block.0 as usize].length();
+            // SAFETY: as where reading began.
+            unsafe { order.slab.write(0, length) }.copy_from_slice(master.read(0, length));
+        }
+        Ok(())
+    }
+
+    /// Forgets what is under way; gives how many loads that were.
+    fn cancel(&mut self) -> u64 {
+        self.reader.cancel();
+        self.active.drain(..).count() as u64
     }
 }
 
@@ -147,79 +296,19 @@ fn linger(took: Duration, times: u32) {
     }
 }
 
-/// What the thread knows of one job's sources.
-#[derive(Default)]
-struct Brought {
-    of: Option<Arc<Sources>>,
-    /// Host copies of blocks whose home is the host.
-    masters: BTreeMap<BlockId, Arc<Slab>>,
-    /// Blocks whose numbers were looked at; a block that is loaded for every pass is looked at once.
-    seen: BTreeSet<BlockId>,
-}
-
-impl Brought {
-    fn bring(&mut self, order: &Order) -> Result<(), DeviceError> {
-        if self.of.as_ref().is_none_or(|of| !Arc::ptr_eq(of, &order.sources)) {
-            *self = Self { of: Some(Arc::clone(&order.sources)), ..Self::default() };
-        }
-        let (block, source) = (order.load.block, &order.sources.blocks[order.load.block.0 as usize]);
-        let length = slab_length(source);
-        // SAFETY: the engine queues a load only when no task reads the slab, and runs the next task that
-        // does only after this load has finished; one thread does all loads.
-        let target = unsafe { order.slab.write(0, length) };
-        if order.load.home == Tier::Disk {
-            return self.read(&order.sources.files, block, source, target);
-        }
-        if let Some(master) = self.masters.get(&block) {
-            target.copy_from_slice(master.read(0, length));
-            return Ok(());
-        }
-        let requested = loadline_core::Bytes(length as u64);
-        let master = Slab::in_domain(Domain::Host, requested).ok_or(DeviceError::OutOfHostMemory { requested })?;
-        // SAFETY: nobody else knows the slab yet.
-        let copy = unsafe { master.write(0, length) };
-        self.read(&order.sources.files, block, source, copy)?;
-        target.copy_from_slice(copy);
-        self.masters.insert(block, master);
-        Ok(())
-    }
-
-    fn read(
-        &mut self,
-        files: &WeightFiles,
-        block: BlockId,
-        source: &BlockSource,
-        target: &mut [u8],
-    ) -> Result<(), DeviceError> {
-        let look = if self.seen.contains(&block) { Look::Away } else { Look::Close };
-        read(files, source, target, look)?;
-        self.seen.insert(block);
-        Ok(())
-    }
-}
-
-/// Reads one block into a slab of its own, outside of any run; its numbers may be any.
+/// Reads one block into a slab of its own, outside of any run, through the page cache; its numbers may be any.
 ///
 /// # Errors
 /// If the file cannot be read or there is no memory for the slab.
 pub fn load_block(files: &WeightFiles, source: &BlockSource) -> Result<Arc<Slab>, DeviceError> {
-    let length = slab_length(source);
+    let length = source.length();
     let requested = loadline_core::Bytes(length as u64);
     let slab = Slab::allocate(requested).ok_or(DeviceError::OutOfDeviceMemory { requested })?;
     // SAFETY: nobody else knows the slab yet.
-    read(files, source, unsafe { slab.write(0, length) }, Look::Away)?;
-    Ok(slab)
-}
-
-fn slab_length(source: &BlockSource) -> usize {
-    let ends = source.segments.iter().map(|s| s.place + s.elements * s.dtype.element_bytes() as usize);
-    ends.max().unwrap_or(0)
-}
-
-fn read(files: &WeightFiles, source: &BlockSource, target: &mut [u8], look: Look) -> Result<(), DeviceError> {
+    let target = unsafe { slab.write(0, length) };
     for segment in &source.segments {
-        let bytes = segment.elements * segment.dtype.element_bytes() as usize;
-        files.read_segment(segment, &mut target[segment.place..segment.place + bytes], look)?;
+        let place = segment.place..segment.place + segment.slab_bytes(segment.elements);
+        files.read_segment(segment, &mut target[place], Look::Away)?;
     }
-    Ok(())
+    Ok(slab)
 }

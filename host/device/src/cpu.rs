@@ -7,11 +7,12 @@ use std::time::Instant;
 use loadline_core::{Bytes, Nanos};
 use loadline_engine::{Buffer, Device, DeviceError, Hinder, LoadOrder, Room, Span, Surroundings, TaskOrder};
 
-use crate::copier::{Copier, Sources};
-use crate::free::free_memory;
+use crate::copier::Copier;
+use crate::disk::{DiskOptions, Report};
 use crate::memory::{self, Domain, Stage};
 use crate::slab::Slab;
-use crate::source::{BlockSource, WeightFiles};
+use crate::source::{BlockSource, Sources, WeightFiles};
+use crate::system::{Sight, System};
 
 /// What computes the tasks.
 pub trait Compute {
@@ -35,6 +36,7 @@ pub struct CpuDevice<C> {
     named: u64,
     clock: Instant,
     stage: Option<Stage>,
+    system: System,
 }
 
 impl<C: Compute> CpuDevice<C> {
@@ -43,9 +45,44 @@ impl<C: Compute> CpuDevice<C> {
     /// # Errors
     /// If the copy thread cannot be started.
     pub fn new(compute: C) -> Result<Self, DeviceError> {
+        Self::reading(compute, DiskOptions::default())
+    }
+
+    /// The same with a way to read weights.
+    ///
+    /// # Errors
+    /// If the copy thread cannot be started.
+    pub fn reading(compute: C, disk: DiskOptions) -> Result<Self, DeviceError> {
         let clock = Instant::now();
-        let copier = Copier::start(clock).map_err(|e| DeviceError::Compute(format!("no copy thread: {e}")))?;
-        Ok(Self { compute, copier, sources: Arc::default(), buffers: BTreeMap::new(), named: 0, clock, stage: None })
+        let copier = Copier::start(clock, disk).map_err(|e| DeviceError::Compute(format!("no copy thread: {e}")))?;
+        Ok(Self {
+            compute,
+            copier,
+            sources: Arc::default(),
+            buffers: BTreeMap::new(),
+            named: 0,
+            clock,
+            stage: None,
+            system: System::default(),
+        })
+    }
+
+    /// With another place to look for what the system says of memory.
+    #[must_use]
+    pub fn with_system(self, system: System) -> Self {
+        Self { system, ..self }
+    }
+
+    /// What the system says of memory now.
+    #[must_use]
+    pub fn sight(&self) -> Sight {
+        memory::within(Domain::Host, || self.system.look())
+    }
+
+    /// What became of reading weights so far.
+    #[must_use]
+    pub fn disk_report(&self) -> Report {
+        self.copier.report()
     }
 
     /// Says where the blocks of the next job come from, by block id. Host copies of the job before are
@@ -93,19 +130,23 @@ impl<C: Compute> Device for CpuDevice<C> {
         Ok(self.copier.queue(order, Arc::clone(slab), Arc::clone(&self.sources)))
     }
 
-    fn run(&mut self, order: TaskOrder, ready: u64) -> Result<(u64, Span), DeviceError> {
+    fn run(&mut self, order: TaskOrder, ready: u64) -> Result<(u64, Option<Span>), DeviceError> {
         if order.weights.is_some() {
             self.copier.wait(ready)?;
         }
         let slab = order.weights.and_then(|(_, buffer)| self.buffers.get(&buffer));
         let start = self.now();
         self.compute.run(&order, slab)?;
-        Ok((0, Span { start, end: self.now() }))
+        Ok((0, Some(Span { start, end: self.now() })))
     }
 
     fn settle(&mut self, spans: &mut dyn FnMut(LoadOrder, Span)) -> Result<Nanos, DeviceError> {
         self.copier.settle(spans)?;
         Ok(self.now())
+    }
+
+    fn arrived(&self, spans: &mut dyn FnMut(LoadOrder, Span)) {
+        self.copier.arrived(spans);
     }
 
     fn now(&self) -> Nanos {
@@ -114,14 +155,22 @@ impl<C: Compute> Device for CpuDevice<C> {
 
     /// Both kinds of memory are the machine's own. A program that does not count cannot tell what it has.
     fn surroundings(&mut self) -> Surroundings {
-        let room = |domain: Domain, free: Bytes| Room { held: memory::live(domain), free };
-        let free = memory::is_counting().then(|| memory::within(Domain::Host, free_memory)).flatten();
-        Surroundings { device: free.map(|f| room(Domain::Device, f)), host: free.map(|f| room(Domain::Host, f)) }
+        let Sight { free, grouped, stalled } = self.sight();
+        let room = |domain: Domain| {
+            let free = free.filter(|_| memory::is_counting())?;
+            Some(Room { held: memory::live(domain), free })
+        };
+        Surroundings { device: room(Domain::Device), host: room(Domain::Host), stalled, grouped }
     }
 }
 
 impl<C> Hinder for CpuDevice<C> {
     fn slow_disk(&mut self, times: u32) {
         self.copier.slow_disk(times);
+    }
+
+    fn fail_read(&mut self) -> bool {
+        self.copier.fail_read();
+        true
     }
 }

@@ -5,17 +5,36 @@ use loadline_core::DType;
 /// So many elements are looked at by a loop without a way out, of which the compiler makes vectors.
 const PIECE: usize = 4096;
 
-/// The first element that is NaN or infinite, whose exponent is all ones, and which of the two it is.
-///
-/// Bytes of a type that no weight can be run from hold nothing that is looked for.
+/// The first element that is NaN or infinite, whose exponent is all ones, and which of the two it is. In blocks that
+/// share scales these are what can be no number, so that the first element of a block stands for all of it.
 pub(crate) fn first_bad(bytes: &[u8], dtype: DType) -> Option<(usize, &'static str)> {
     match dtype {
         DType::F32 => first(bytes, |b| u32::from_le_bytes(b) & 0x7f80_0000 == 0x7f80_0000),
         DType::Bf16 => first(bytes, |b| u16::from_le_bytes(b) & 0x7f80 == 0x7f80),
         DType::F16 => first(bytes, |b| u16::from_le_bytes(b) & 0x7c00 == 0x7c00),
-        _ => None,
+        DType::F8E4M3 => return first(bytes, |[b]: [u8; 1]| b & 0x7f == 0x7f).map(|at| (at, "NaN")),
+        _ => return first_block(bytes, dtype),
     }
     .map(|at| (at, name(bytes, dtype, at)))
+}
+
+/// Where the scales of a block lie in it, which are halves.
+const fn scales(dtype: DType) -> &'static [usize] {
+    match dtype {
+        DType::Q8_0 | DType::Q5_0 | DType::Q4_0 => &[0],
+        DType::Q5_1 | DType::Q4_1 | DType::Q5K | DType::Q4K => &[0, 2],
+        DType::Q6K => &[208],
+        DType::Q3K => &[108],
+        DType::Q2K => &[80, 82],
+        _ => &[],
+    }
+}
+
+fn first_block(bytes: &[u8], dtype: DType) -> Option<(usize, &'static str)> {
+    let scales = scales(dtype);
+    let bad = |block: &[u8]| scales.iter().find_map(|at| first_bad(block.get(*at..at + 2)?, DType::F16));
+    let mut blocks = bytes.chunks_exact(dtype.block_bytes() as usize).enumerate();
+    blocks.find_map(|(n, block)| Some((n * dtype.block_elements() as usize, bad(block)?.1)))
 }
 
 fn first<const N: usize>(bytes: &[u8], is_bad: impl Fn([u8; N]) -> bool) -> Option<usize> {
@@ -62,6 +81,21 @@ mod tests {
         check(&[0xc0, 0xff], DType::Bf16, Some((0, "NaN")));
         check(&[0xff, 0x7b, 0x00, 0xfc], DType::F16, Some((1, "infinity")));
         check(&[0x01, 0x7c], DType::F16, Some((0, "NaN")));
+    }
+
+    #[test]
+    fn a_scale_that_is_no_number_is_found_in_its_block() {
+        for dtype in DType::ALL.into_iter().filter(|d| d.block_elements() > 1) {
+            let size = dtype.block_bytes() as usize;
+            assert_eq!(first_bad(&vec![0u8; 3 * size], dtype), None, "{dtype}");
+            for at in scales(dtype) {
+                let mut bytes = vec![0u8; 3 * size];
+                bytes[2 * size + at + 1] = 0xfc;
+                let expected = Some((2 * dtype.block_elements() as usize, "infinity"));
+                assert_eq!(first_bad(&bytes, dtype), expected, "{dtype}");
+            }
+        }
+        assert_eq!(first_bad(&[0x7e, 0xff], DType::F8E4M3), Some((1, "NaN")));
     }
 
     #[test]

@@ -2,22 +2,27 @@
 //!
 //! On the CPU the "device" is an accounting domain of RAM: slots are slabs, blocks are really read from their files
 //! into them by a thread of its own, and [`memory`] counts every allocation that a stage makes. What a task computes is
-//! not this crate's business: a [`Compute`] does that. This crate and `loadline-kernels` are the only ones with
-//! `unsafe`.
+//! not this crate's business: a [`Compute`] does that. With the feature `cuda` there are NVIDIA's GPUs, too.
 // Reading files and the clock is what this crate is for.
 #![allow(clippy::disallowed_methods)]
 
 mod cached;
+mod convert;
 mod copier;
 mod cpu;
+#[cfg(feature = "cuda")]
+pub mod cuda;
+pub mod disk;
 mod finite;
-mod free;
+mod mapping;
 pub mod memory;
 mod slab;
 mod source;
+mod system;
 
 pub use cached::cached_share;
 pub use copier::load_block;
 pub use cpu::{Compute, CpuDevice};
 pub use slab::{Slab, SlabView};
-pub use source::{BlockSource, Segment, WeightFiles};
+pub use source::{BlockSource, Packed, Segment, Sources, WeightFiles, pour};
+pub use system::{Sight, System};

@@ -6,12 +6,18 @@
 //!
 //! Which domain: *device* if a stage is running ([`Stage`]) or the thread says so, *host* otherwise or if the
 //! thread says so ([`within`]). Host are output frames, checkpoints and the buffers that files are read through.
+//!
+//! Allocations of at least [`MAPPED_FROM`] bytes are mappings of their own: their pages come 2 MiB at a time and not
+//! 4 KiB, and what is freed is the system's at once, so that the process holds what is counted and no more.
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::cell::Cell;
+use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use loadline_core::Bytes;
+
+use crate::mapping::{map, unmap};
 
 /// Smaller allocations are not counted: they are bookkeeping, not tensors.
 pub const COUNTED_FROM: usize = 4096;
@@ -30,6 +36,8 @@ static STAGE: AtomicBool = AtomicBool::new(false);
 static INSTALLED: AtomicBool = AtomicBool::new(false);
 static LIVE: [AtomicU64; 2] = [AtomicU64::new(0), AtomicU64::new(0)];
 static PEAK: [AtomicU64; 2] = [AtomicU64::new(0), AtomicU64::new(0)];
+static SINCE: [AtomicU64; 2] = [AtomicU64::new(0), AtomicU64::new(0)];
+static COUNT: [AtomicU64; 2] = [AtomicU64::new(0), AtomicU64::new(0)];
 
 thread_local! {
     // Zero for "as the stage says". Constant and without a destructor, so that an allocator may use it.
@@ -98,20 +106,44 @@ pub fn reset_peak(domain: Domain) {
     PEAK[index(domain)].store(LIVE[index(domain)].load(Ordering::Relaxed), Ordering::Relaxed);
 }
 
+/// The most live bytes of a domain since the last call, which is another mark than [`peak`]'s: it tells which of many
+/// short pieces of work took most without losing the peak of them all.
+pub fn take_high(domain: Domain) -> Bytes {
+    let live = LIVE[index(domain)].load(Ordering::Relaxed);
+    Bytes(SINCE[index(domain)].swap(live, Ordering::Relaxed).max(live))
+}
+
+/// How often a counted allocation of a domain was made since the program began.
+#[must_use]
+pub fn allocations(domain: Domain) -> u64 {
+    COUNT[index(domain)].load(Ordering::Relaxed)
+}
+
 /// Whether the program counts: without [`Counting`] as its allocator all numbers here are zero.
 #[must_use]
 pub fn is_counting() -> bool {
     INSTALLED.load(Ordering::Relaxed)
 }
 
-/// An allocator that counts, around one that allocates.
+/// An allocator that counts, around one that allocates what is smaller than [`MAPPED_FROM`].
 #[derive(Debug, Default)]
 pub struct Counting<A>(pub A);
+
+/// From this size on an allocation is a mapping of its own. glibc's allocator maps what is so large as well, a page at
+/// a time; what is smaller it takes from memory that it keeps, which costs less than the system's zeroing of new pages.
+pub const MAPPED_FROM: usize = 32 << 20;
+/// A cache line. Large allocations start at one, so that no vector load of a tensor crosses two.
+const LINE: usize = 64;
+
+/// Whether an allocation is a mapping of its own.
+fn is_mapped(layout: Layout) -> bool {
+    layout.size() >= MAPPED_FROM && layout.align() <= LINE
+}
 
 /// Bytes in front of a counted allocation: its tag, in a place of its own so that the allocation keeps
 /// its alignment.
 fn header(layout: Layout) -> usize {
-    layout.align().max(16)
+    if is_mapped(layout) { LINE } else { layout.align().max(16) }
 }
 
 fn with_header(layout: Layout) -> Option<Layout> {
@@ -121,6 +153,8 @@ fn with_header(layout: Layout) -> Option<Layout> {
 fn add(domain: Domain, bytes: usize) {
     let live = LIVE[index(domain)].fetch_add(bytes as u64, Ordering::Relaxed) + bytes as u64;
     PEAK[index(domain)].fetch_max(live, Ordering::Relaxed);
+    SINCE[index(domain)].fetch_max(live, Ordering::Relaxed);
+    COUNT[index(domain)].fetch_add(1, Ordering::Relaxed);
 }
 
 /// Counts memory that no allocator handed out, where the program counts; says whether it does.
@@ -137,12 +171,35 @@ pub(crate) fn release(domain: Domain, bytes: usize) {
     LIVE[index(domain)].fetch_sub(bytes as u64, Ordering::Relaxed);
 }
 
+/// Bytes that no allocator handed out, such as a GPU's, counted for as long as this lives.
+#[derive(Debug)]
+pub struct Claim(Domain, usize);
+
+impl Claim {
+    /// Counts bytes, where the program counts.
+    #[must_use]
+    pub fn of(domain: Domain, bytes: Bytes) -> Self {
+        let bytes = bytes.0 as usize;
+        Self(domain, if claim(domain, bytes) { bytes } else { 0 })
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        release(self.0, self.1);
+    }
+}
+
 impl<A: GlobalAlloc> Counting<A> {
     /// # Safety
     /// As for [`GlobalAlloc::alloc`].
     unsafe fn tagged(&self, layout: Layout, allocate: impl FnOnce(&A, Layout) -> *mut u8) -> *mut u8 {
         let Some(whole) = with_header(layout) else { return std::ptr::null_mut() };
-        let start = allocate(&self.0, whole);
+        let start = if is_mapped(layout) {
+            map(whole.size()).map_or(std::ptr::null_mut(), NonNull::as_ptr)
+        } else {
+            allocate(&self.0, whole)
+        };
         if start.is_null() {
             return start;
         }
@@ -157,8 +214,8 @@ impl<A: GlobalAlloc> Counting<A> {
     }
 }
 
-// SAFETY: every counted allocation is one of `A` with a header in front; the same layout gives the same
-// header again when it is freed. The rest goes to `A` as it is.
+// SAFETY: every counted allocation is a mapping or one of `A`, with a header in front; the same layout gives the same
+// source and header again when it is freed. Mappings are zeros. The rest goes to `A` as it is.
 unsafe impl<A: GlobalAlloc> GlobalAlloc for Counting<A> {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         if layout.size() < COUNTED_FROM {
@@ -183,13 +240,16 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for Counting<A> {
             // SAFETY: the caller keeps the contract of `dealloc`.
             return unsafe { self.0.dealloc(ptr, layout) };
         }
-        // SAFETY: `ptr` came from `tagged` with this layout, so its header lies in front of it.
+        // SAFETY: `ptr` came from `tagged` with this layout, so its header lies in front of it, and the layout tells
+        // where both are from.
         unsafe {
             let start = ptr.sub(header(layout));
             let slot = usize::from(start.read() == Domain::Device as u8);
             LIVE[slot].fetch_sub(layout.size() as u64, Ordering::Relaxed);
-            if let Some(whole) = with_header(layout) {
-                self.0.dealloc(start, whole);
+            match (with_header(layout), NonNull::new(start)) {
+                (Some(whole), Some(start)) if is_mapped(layout) => unmap(start, whole.size()),
+                (Some(whole), _) => self.0.dealloc(start, whole),
+                (None, _) => {}
             }
         }
     }

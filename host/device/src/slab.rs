@@ -5,14 +5,9 @@ use std::sync::Arc;
 
 use half::{bf16, f16};
 use loadline_core::{Bytes, DType};
-use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
 
+use crate::mapping::{map, unmap};
 use crate::memory::{self, Domain};
-
-/// The page. Slabs start at one, so that they never share a page and reads into them need no bounce buffer.
-const PAGE: usize = 4096;
-/// The large page of today's processors.
-const LARGE_PAGE: usize = 2 << 20;
 
 /// A fixed buffer that blocks are loaded into.
 ///
@@ -22,8 +17,6 @@ const LARGE_PAGE: usize = 2 << 20;
 pub struct Slab {
     start: NonNull<u8>,
     bytes: usize,
-    /// What was mapped to hold it.
-    mapping: (NonNull<u8>, usize),
     /// Whose bytes it was counted as, if it was.
     counted: Option<Domain>,
 }
@@ -47,28 +40,22 @@ impl Slab {
     /// The same for the copy of a block that the host keeps.
     pub(crate) fn in_domain(domain: Domain, bytes: Bytes) -> Option<Arc<Self>> {
         let bytes = usize::try_from(bytes.0).ok()?.max(1);
-        let align = if bytes < LARGE_PAGE { PAGE } else { LARGE_PAGE };
-        let length = bytes.checked_next_multiple_of(PAGE)?.checked_add(align - PAGE)?;
-        let (access, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE);
-        // SAFETY: a new mapping where nothing is, of a length that is not zero.
-        let base = unsafe { mmap_anonymous(std::ptr::null_mut(), length, access, flags) }.ok()?;
-        let base = NonNull::new(base.cast::<u8>())?;
-        // SAFETY: the padding is what aligning takes, and the mapping has room for it.
-        let start = unsafe { base.add(base.align_offset(align)) };
-        if align == LARGE_PAGE {
-            // SAFETY: advice about whole pages of the mapping; nothing is lost if it is refused.
-            let _ = unsafe { madvise(start.as_ptr().cast(), bytes & !(PAGE - 1), Advice::LinuxHugepage) };
-        }
+        let start = map(bytes)?;
         // SAFETY: the mapping has so many bytes from there. Writing them brings the pages in, so that no load has to.
         unsafe { start.write_bytes(0, bytes) };
         let counted = memory::claim(domain, bytes).then_some(domain);
-        Some(Arc::new(Self { start, bytes, mapping: (base, length), counted }))
+        Some(Arc::new(Self { start, bytes, counted }))
     }
 
     /// Its size.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Its first byte.
+    pub(crate) fn start(&self) -> NonNull<u8> {
+        self.start
     }
 
     pub(crate) fn read(&self, offset: usize, len: usize) -> &[u8] {
@@ -95,9 +82,8 @@ impl Drop for Slab {
         if let Some(domain) = self.counted {
             memory::release(domain, self.bytes);
         }
-        let (base, length) = self.mapping;
-        // SAFETY: mapped in `allocate`, and nobody else knows it any more. It cannot fail for a whole mapping.
-        let _ = unsafe { munmap(base.as_ptr().cast(), length) };
+        // SAFETY: mapped in `in_domain` with this size, and nobody else knows it any more.
+        unsafe { unmap(self.start, self.bytes) };
     }
 }
 
@@ -115,8 +101,10 @@ pub struct SlabView {
 }
 
 impl SlabView {
-    fn bytes(&self) -> &[u8] {
-        self.slab.read(self.offset, self.elements * self.dtype.element_bytes() as usize)
+    /// The tensor as it lies there; behind the elements of an 8-bit float tensor comes its scale.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        self.slab.read(self.offset, self.dtype.bytes(self.elements as u64).0 as usize)
     }
 
     /// The elements, if they are f32.

@@ -1,17 +1,17 @@
 //! Where a block's bytes lie in its files, and reading them.
 
-use std::fs::File;
-use std::os::unix::fs::FileExt;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use half::{bf16, f16};
 use loadline_core::DType;
 use loadline_engine::DeviceError;
 
+use crate::convert::convert;
+use crate::disk::{Sum, WeightFile};
 use crate::finite::first_bad;
 
 /// One tensor of a block: a range of a file and its place in the slab.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Segment {
     /// The tensor's name, for errors.
     pub tensor: String,
@@ -27,19 +27,114 @@ pub struct Segment {
     pub place: usize,
     /// The type in the slab.
     pub dtype: DType,
+    /// What the elements of the file are multiplied by: the scale of 8-bit floats, otherwise 1.
+    pub scale: f32,
+}
+
+impl Segment {
+    /// Elements that both types keep together: a tensor is cut between groups of so many.
+    pub(crate) fn group(&self) -> usize {
+        self.file_dtype.block_elements().max(self.dtype.block_elements()) as usize
+    }
+
+    /// Bytes in the file of so many of its elements.
+    pub(crate) fn file_bytes(&self, elements: usize) -> usize {
+        self.file_dtype.file_bytes(elements as u64).0 as usize
+    }
+
+    /// Bytes in the slab of so many of its elements; of all of them with what lies behind them.
+    pub(crate) fn slab_bytes(&self, elements: usize) -> usize {
+        let whole = elements == self.elements;
+        let bytes = if whole { self.dtype.bytes(elements as u64) } else { self.dtype.file_bytes(elements as u64) };
+        bytes.0 as usize
+    }
+
+    /// Whether its bytes are the same in file and slab.
+    pub(crate) fn is_as_stored(&self) -> bool {
+        self.file_dtype == self.dtype && self.scale == 1.0 && !self.is_whole()
+    }
+
+    /// Whether all of the tensor has to be known before any of it can be converted.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.dtype == DType::F8E4M3
+    }
+
+    /// Converts elements; the buffers hold the same number of them.
+    pub(crate) fn convert(&self, raw: &[u8], out: &mut [u8]) {
+        convert(raw, self.file_dtype, self.scale, out, self.dtype);
+    }
+}
+
+/// A block that lies in a file as it does in its slab.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Packed {
+    /// An index into [`WeightFiles`].
+    pub file: usize,
+    /// The first byte in the file, a multiple of 4096.
+    pub offset: u64,
+    /// The length of the slab.
+    pub bytes: usize,
+    /// The [`Sum`] of these bytes.
+    pub sum: u64,
+}
+
+impl Packed {
+    /// Whether the block is what it was when it was packed.
+    ///
+    /// # Errors
+    /// If it is damaged.
+    pub(crate) fn check(&self, bytes: &[u8], files: &WeightFiles) -> Result<(), DeviceError> {
+        if Sum::of(bytes) == self.sum {
+            return Ok(());
+        }
+        let detail = format!(
+            "the packed block at {} is damaged; delete the file, and the next run makes it again from the weights",
+            self.offset
+        );
+        Err(files.file(self.file).failed(detail))
+    }
 }
 
 /// Where a block comes from.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct BlockSource {
     /// Its tensors in slab order.
     pub segments: Vec<Segment>,
+    /// Where the whole block lies as it is in its slab; then the segments are not read.
+    pub packed: Option<Packed>,
+}
+
+impl BlockSource {
+    /// The length of its slab.
+    #[must_use]
+    pub fn length(&self) -> usize {
+        let ends = self.segments.iter().map(|s| s.place + s.slab_bytes(s.elements));
+        self.packed.as_ref().map_or_else(|| ends.max().unwrap_or(0), |packed| packed.bytes)
+    }
+
+    /// The files that it is read from.
+    pub(crate) fn files(&self) -> impl Iterator<Item = usize> {
+        let files: BTreeSet<usize> = match &self.packed {
+            Some(packed) => BTreeSet::from([packed.file]),
+            None => self.segments.iter().map(|s| s.file).collect(),
+        };
+        files.into_iter()
+    }
+}
+
+/// Where the blocks of a job come from, by block id.
+#[derive(Debug, Default)]
+pub struct Sources {
+    /// The files that blocks name by index.
+    pub files: WeightFiles,
+    /// The blocks.
+    pub blocks: Vec<BlockSource>,
 }
 
 /// Open weight files.
 #[derive(Debug, Default)]
 pub struct WeightFiles {
-    files: Vec<(PathBuf, File, u64)>,
+    files: Vec<WeightFile>,
 }
 
 /// Elements that are converted at a time; the buffer stays in the second-level cache.
@@ -64,17 +159,21 @@ impl WeightFiles {
     /// # Errors
     /// If one cannot be opened.
     pub fn open(paths: &[PathBuf]) -> Result<Self, DeviceError> {
-        let open = |path: &PathBuf| {
-            let file = File::open(path)?;
-            let length = file.metadata()?.len();
-            Ok((path.clone(), file, length))
-        };
         let failed = |path: &PathBuf, e: &std::io::Error| DeviceError::Weights {
             file: path.display().to_string(),
             detail: e.to_string(),
         };
-        let files = paths.iter().map(|p| open(p).map_err(|e: std::io::Error| failed(p, &e)));
+        let files = paths.iter().map(|p| WeightFile::open(p).map_err(|e| failed(p, &e)));
         Ok(Self { files: files.collect::<Result<_, _>>()? })
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.files.len()
+    }
+
+    pub(crate) fn file(&self, index: usize) -> &WeightFile {
+        &self.files[index]
     }
 
     /// Reads bytes.
@@ -82,19 +181,7 @@ impl WeightFiles {
     /// # Errors
     /// If the file has become shorter or cannot be read.
     pub fn read(&self, file: usize, offset: u64, out: &mut [u8]) -> Result<(), DeviceError> {
-        let (path, handle, length) = &self.files[file];
-        handle.read_exact_at(out, offset).map_err(|e| DeviceError::Weights {
-            file: path.display().to_string(),
-            detail: match e.kind() {
-                std::io::ErrorKind::UnexpectedEof => {
-                    format!(
-                        "the file has become shorter than the {length} bytes it had when the run began; bring it back, \
-                         or download it again"
-                    )
-                }
-                _ => format!("reading {} bytes at {offset}: {e}; check the disk", out.len()),
-            },
-        })
+        self.files[file].read(offset, out)
     }
 
     /// Reads one tensor into its place, converting where file and slab differ in type.
@@ -123,39 +210,45 @@ impl WeightFiles {
         self.read_elements(&segment, first, bytemuck::cast_slice_mut(out), Look::Close)
     }
 
-    /// Fills `out` with elements of a tensor from the `first` on.
+    /// Fills `out` with elements of a tensor from the `first` on, which begins a block.
     fn read_elements(&self, segment: &Segment, first: usize, out: &mut [u8], look: Look) -> Result<(), DeviceError> {
-        let (from, to) = (segment.file_dtype.element_bytes() as usize, segment.dtype.element_bytes() as usize);
-        let offset = |element: usize| segment.offset + (element * from) as u64;
-        if segment.file_dtype == segment.dtype {
-            let step = if look == Look::Away { out.len().max(1) } else { LOOK_BYTES };
-            for (n, out) in out.chunks_mut(step).enumerate() {
-                let first = first + n * step / from;
+        let offset = |element: usize| segment.offset + segment.file_bytes(element) as u64;
+        if segment.is_as_stored() {
+            let blocks = LOOK_BYTES / segment.dtype.block_bytes() as usize;
+            let step = blocks * segment.dtype.block_bytes() as usize;
+            for (n, out) in out.chunks_mut(if look == Look::Away { out.len().max(1) } else { step }).enumerate() {
+                let first = first + n * blocks * segment.dtype.block_elements() as usize;
                 self.read(segment.file, offset(first), out)?;
                 self.look(segment, first, out, look)?;
             }
             return Ok(());
         }
-        let mut buffer = vec![0u8; CONVERT_ELEMENTS.min(out.len() / to) * from];
-        for (n, out) in out.chunks_mut(CONVERT_ELEMENTS * to).enumerate() {
-            let first = first + n * CONVERT_ELEMENTS;
-            let raw = &mut buffer[..out.len() / to * from];
+        let count = if segment.is_whole() {
+            segment.elements
+        } else {
+            out.len() / segment.dtype.block_bytes() as usize * segment.dtype.block_elements() as usize
+        };
+        let step = if segment.is_whole() { count.max(1) } else { CONVERT_ELEMENTS };
+        let mut buffer = vec![0u8; segment.file_bytes(step.min(count))];
+        for (n, out) in out.chunks_mut(segment.slab_bytes(step)).enumerate() {
+            let first = first + n * step;
+            let raw = &mut buffer[..segment.file_bytes(step.min(count - n * step))];
             self.read(segment.file, offset(first), raw)?;
             self.look(segment, first, raw, look)?;
-            convert(raw, segment.file_dtype, out, segment.dtype);
+            segment.convert(raw, out);
         }
         Ok(())
     }
 
     /// Looks at bytes as they are in the file, where `first` is the first of them.
-    fn look(&self, segment: &Segment, first: usize, raw: &[u8], look: Look) -> Result<(), DeviceError> {
+    pub(crate) fn look(&self, segment: &Segment, first: usize, raw: &[u8], look: Look) -> Result<(), DeviceError> {
         if look == Look::Away {
             return Ok(());
         }
         let Some((at, what)) = first_bad(raw, segment.file_dtype) else { return Ok(()) };
         let (tensor, element) = (&segment.tensor, first + at);
         Err(DeviceError::Weights {
-            file: self.files[segment.file].0.display().to_string(),
+            file: self.files[segment.file].name(),
             detail: format!(
                 "tensor '{tensor}' holds {what} at element {element}, so that no result can come of it; download the \
                  file again"
@@ -164,50 +257,51 @@ impl WeightFiles {
     }
 }
 
-/// Converts elements; the buffers hold the same number of them.
-pub(crate) fn convert(raw: &[u8], from: DType, out: &mut [u8], to: DType) {
-    match from {
-        DType::F32 => narrow(raw, f32::from_le_bytes, out, to),
-        DType::F16 => narrow(raw, |bytes| f16::from_le_bytes(bytes).to_f32(), out, to),
-        DType::Bf16 => narrow(raw, |bytes| bf16::from_le_bytes(bytes).to_f32(), out, to),
-        // No other type passes `spec`, which names the ones that can be run. This is no number in any type, so that a
-        // run would end and not go on with wrong weights.
-        _ => out.fill(0xff),
+/// Gives the bytes that a block has in its slab, in their order and some at a time: what a packed copy of it is made
+/// of. They are read through the page cache, which is given back, and their numbers are looked at.
+///
+/// # Errors
+/// If a file cannot be read or has changed, a number is NaN or infinite, or whoever takes the bytes says no.
+pub fn pour(files: &WeightFiles, source: &BlockSource, take: Take<'_>) -> Result<(), DeviceError> {
+    source.files().for_each(|file| files.file(file).look_at_cache());
+    let (mut at, mut out) = (0, Vec::new());
+    let mut order: Vec<&Segment> = source.segments.iter().collect();
+    order.sort_by_key(|segment| segment.place);
+    for segment in order {
+        out.clear();
+        // What lies between two tensors is zero in a slab.
+        out.resize(segment.place - at, 0);
+        take(&out)?;
+        at = segment.place + segment.slab_bytes(segment.elements);
+        pour_segment(files, segment, &mut out, take)?;
     }
+    source.files().try_for_each(|file| files.file(file).check())
 }
 
-fn narrow<const N: usize>(raw: &[u8], widen: impl Fn([u8; N]) -> f32, out: &mut [u8], to: DType) {
-    match to {
-        DType::F32 => each(raw, out, |bytes| widen(bytes).to_le_bytes()),
-        DType::F16 => each(raw, out, |bytes| f16::from_f32(widen(bytes)).to_le_bytes()),
-        DType::Bf16 => each(raw, out, |bytes| bf16::from_f32(widen(bytes)).to_le_bytes()),
-        _ => out.fill(0xff),
+/// Whoever takes bytes.
+type Take<'a> = &'a mut dyn FnMut(&[u8]) -> Result<(), DeviceError>;
+
+fn pour_segment(files: &WeightFiles, segment: &Segment, out: &mut Vec<u8>, take: Take<'_>) -> Result<(), DeviceError> {
+    let step = if segment.is_whole() { segment.elements.max(1) } else { POUR_ELEMENTS };
+    for first in (0..segment.elements).step_by(step) {
+        let elements = step.min(segment.elements - first);
+        out.clear();
+        out.resize(segment.slab_bytes(elements), 0);
+        files.read_elements(segment, first, out, Look::Close)?;
+        let start = segment.offset + segment.file_bytes(first) as u64;
+        files.file(segment.file).give_back(start, segment.file_bytes(elements) as u64);
+        take(out)?;
     }
+    Ok(())
 }
 
-/// A loop of its own for each pair of types, so that the compiler makes vectors of it.
-fn each<const N: usize, const M: usize>(raw: &[u8], out: &mut [u8], convert: impl Fn([u8; N]) -> [u8; M]) {
-    let (sources, _) = raw.as_chunks::<N>();
-    let (targets, _) = out.as_chunks_mut::<M>();
-    for (target, source) in targets.iter_mut().zip(sources) {
-        *target = convert(*source);
-    }
-}
+/// Elements that are poured at a time, a multiple of every block: a MiB or two.
+const POUR_ELEMENTS: usize = 512 * 1024;
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-
-    #[test]
-    fn conversion_rounds_to_nearest_even() {
-        let values = [1.0f32, -2.5, 3.25, 1.003_906_3];
-        let raw: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-        let mut out = vec![0; 8];
-        convert(&raw, DType::F32, &mut out, DType::Bf16);
-        let expected: Vec<u8> = values.iter().flat_map(|v| bf16::from_f32(*v).to_le_bytes()).collect();
-        assert_eq!(out, expected);
-    }
 
     #[test]
     fn a_file_that_shrinks_is_named() {
@@ -231,7 +325,8 @@ mod tests {
         let files = WeightFiles::open(std::slice::from_ref(&path)).unwrap();
         for dtype in [DType::F32, DType::Bf16] {
             let (tensor, offset) = ("a.weight".to_owned(), 4 * before as u64);
-            let segment = Segment { tensor, file: 0, offset, elements, file_dtype: DType::F32, place: 0, dtype };
+            let segment =
+                Segment { tensor, file: 0, offset, elements, file_dtype: DType::F32, place: 0, dtype, scale: 1.0 };
             let mut out = vec![0; elements * dtype.element_bytes() as usize];
             files.read_segment(&segment, &mut out, Look::Away).unwrap();
             let error = files.read_segment(&segment, &mut out, Look::Close).unwrap_err().to_string();

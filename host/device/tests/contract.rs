@@ -51,16 +51,19 @@ fn setup() -> Setup {
         file_dtype: DType::F32,
         place: 0,
         dtype: DType::F32,
+        scale: 1.0,
     };
     let files = WeightFiles::open(std::slice::from_ref(&file)).unwrap();
-    device.set_sources(files, vec![BlockSource { segments: vec![segment] }]);
+    device.set_sources(files, vec![BlockSource { segments: vec![segment], ..BlockSource::default() }]);
     Setup { device, sums, file, _dir: dir }
 }
 
-/// Writes into the file as it lies there, so that handles that are open see it.
+/// Writes into the file as it lies there, so that handles that are open see it. Its date stays, so that it does not
+/// look changed.
 fn write(file: &PathBuf, value: f32) {
     let bytes: Vec<u8> = [value; ELEMENTS].iter().flat_map(|v| v.to_le_bytes()).collect();
     std::fs::write(file, bytes).unwrap();
+    std::fs::File::options().write(true).open(file).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
 }
 
 /// Loads block 0 from its home into a buffer and runs the task.
@@ -80,8 +83,8 @@ fn the_cpu_keeps_the_contract() {
 
 #[test]
 fn the_stack_of_a_session_keeps_the_contract() {
-    let mut device = Audited::new(Metered::new(Budgeted::new(setup().device, Bytes(3 * 4096), 4096)));
-    // The file may go: the device has it open.
+    let Setup { device, _dir, .. } = setup();
+    let mut device = Audited::new(Metered::new(Budgeted::new(device, Bytes(3 * 4096), 4096)));
     assert_eq!(contract::run(&mut device, FIXTURE), Ok(()));
     let usage = device.inner.usage();
     assert_eq!((usage.loads, usage.tasks, usage.in_use), (4, 1, Bytes::ZERO));
@@ -94,7 +97,7 @@ fn a_file_that_is_truncated_while_the_run_is_going_is_named() {
     once(&mut setup.device, Tier::Disk, buffer).unwrap();
     std::fs::OpenOptions::new().write(true).open(&setup.file).unwrap().set_len(8).unwrap();
     let error = once(&mut setup.device, Tier::Disk, buffer).unwrap_err();
-    let DeviceError::Weights { file, detail } = &error else { panic!("{error}") };
+    let DeviceError::Reading { file, detail } = &error else { panic!("{error}") };
     assert_eq!(*file, setup.file.display().to_string());
     assert!(detail.contains("shorter than the 64 bytes"), "{detail}");
     // No task ran with half a block.
@@ -151,9 +154,10 @@ fn masters_belong_to_their_sources() {
         file_dtype: DType::F32,
         place: 0,
         dtype: DType::F32,
+        scale: 1.0,
     };
     let files = WeightFiles::open(std::slice::from_ref(&new.file)).unwrap();
-    old.device.set_sources(files, vec![BlockSource { segments: vec![segment] }]);
+    old.device.set_sources(files, vec![BlockSource { segments: vec![segment], ..BlockSource::default() }]);
     once(&mut old.device, Tier::Host, buffer).unwrap();
     assert_eq!(*old.sums.0.lock().unwrap(), [16.0, 48.0]);
 }

@@ -2,7 +2,7 @@
 
 use loadline_core::{Bytes, Nanos};
 
-use crate::device::{Buffer, Device, DeviceError, LoadOrder, Span, Surroundings, TaskOrder};
+use crate::device::{At, Buffer, Device, DeviceError, LoadOrder, Span, Surroundings, TaskOrder};
 
 /// Folds every call and its arguments into a digest, so that two runs can be compared by one number.
 /// Times are left out: a simulated and a real run of one plan have the same digest. It must see every call, so no
@@ -59,14 +59,22 @@ impl<D: Device> Device for Audited<D> {
         self.inner.load(order, after)
     }
 
-    fn run(&mut self, order: TaskOrder, ready: D::Event) -> Result<(D::Event, Span), DeviceError> {
+    fn run(&mut self, order: TaskOrder, ready: D::Event) -> Result<(D::Event, Option<Span>), DeviceError> {
         let block = order.weights.map_or(u64::MAX, |(b, _)| u64::from(b.0));
         self.note(&[5, order.at.stage as u64, order.at.pass, order.at.task as u64, block]);
         self.inner.run(order, ready)
     }
 
+    fn measure(&mut self, spans: &mut dyn FnMut(At, Span)) -> Result<(), DeviceError> {
+        self.inner.measure(spans)
+    }
+
     fn settle(&mut self, spans: &mut dyn FnMut(LoadOrder, Span)) -> Result<Nanos, DeviceError> {
         self.inner.settle(spans)
+    }
+
+    fn arrived(&self, spans: &mut dyn FnMut(LoadOrder, Span)) {
+        self.inner.arrived(spans);
     }
 
     fn now(&self) -> Nanos {

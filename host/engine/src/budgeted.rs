@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use loadline_core::{Bytes, Nanos};
 
-use crate::device::{Ahead, Buffer, Device, DeviceError, Leap, LoadOrder, Span, Surroundings, TaskOrder, Totals};
+use crate::device::{Ahead, At, Buffer, Device, DeviceError, Leap, LoadOrder, Span, Surroundings, TaskOrder, Totals};
 
 /// Refuses whatever would exceed a budget, before it happens.
 pub struct Budgeted<D> {
@@ -73,12 +73,20 @@ impl<D: Device> Device for Budgeted<D> {
         self.inner.load(order, after)
     }
 
-    fn run(&mut self, order: TaskOrder, ready: D::Event) -> Result<(D::Event, Span), DeviceError> {
+    fn run(&mut self, order: TaskOrder, ready: D::Event) -> Result<(D::Event, Option<Span>), DeviceError> {
         self.inner.run(order, ready)
+    }
+
+    fn measure(&mut self, spans: &mut dyn FnMut(At, Span)) -> Result<(), DeviceError> {
+        self.inner.measure(spans)
     }
 
     fn settle(&mut self, spans: &mut dyn FnMut(LoadOrder, Span)) -> Result<Nanos, DeviceError> {
         self.inner.settle(spans)
+    }
+
+    fn arrived(&self, spans: &mut dyn FnMut(LoadOrder, Span)) {
+        self.inner.arrived(spans);
     }
 
     fn now(&self) -> Nanos {

@@ -41,7 +41,16 @@ fn loads_and_tasks_keep_their_order<D: Device>(device: &mut D, fixture: Fixture)
     let past = device.past();
     let arrived = device.load(LoadOrder { block, home: Tier::Disk, buffer }, past).map_err(text)?;
     let order = TaskOrder { at: At { stage: 0, pass: 0, task: 0 }, template: 0, weights: Some((block, buffer)) };
-    let (_, task) = device.run(order, arrived).map_err(text)?;
+    let (_, mut task) = device.run(order, arrived).map_err(text)?;
+    let mut measured = Vec::new();
+    device.measure(&mut |at, span| measured.push((at, span))).map_err(text)?;
+    match (task, measured.as_slice()) {
+        (Some(_), []) => {}
+        (None, [(at, span)]) if *at == order.at => task = Some(*span),
+        _ => return Err("a task's span was lost, or handed out twice".to_owned()),
+    }
+    device.measure(&mut |_, _| task = None).map_err(text)?;
+    let Some(task) = task else { return Err("a task's span was handed out a second time".to_owned()) };
     let mut load = Span::default();
     device.settle(&mut |_, span| load = span).map_err(text)?;
     rule(load.start <= load.end && task.start <= task.end, "a span ends before it starts")?;

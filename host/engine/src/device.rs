@@ -80,6 +80,11 @@ pub struct Surroundings {
     pub device: Option<Room>,
     /// Host memory. Where both are the same memory, what is free is free for either.
     pub host: Option<Room>,
+    /// Thousandths of the last ten seconds in which somebody waited for host memory; nothing where the system does not
+    /// say.
+    pub stalled: Option<u32>,
+    /// Whether it is the limit of a control group, not the machine, that leaves no more host memory.
+    pub grouped: bool,
 }
 
 /// What is ahead at the start of a cycle of a stage's schedule.
@@ -163,7 +168,15 @@ pub enum DeviceError {
         /// What was asked for.
         requested: Bytes,
     },
-    /// A weight file cannot be read any more, or holds no numbers.
+    /// A weight file changed, vanished or could not be read while it was in use.
+    #[error("{file}: {detail}")]
+    Reading {
+        /// The file.
+        file: String,
+        /// What happened and what to do.
+        detail: String,
+    },
+    /// A weight file cannot be opened, or holds no numbers.
     #[error("{file}: {detail}")]
     Weights {
         /// The file.
@@ -174,6 +187,9 @@ pub enum DeviceError {
     /// A result or a checkpoint could not be written.
     #[error("{0}")]
     Output(String),
+    /// The device is gone, with everything on it: only another process can use it again.
+    #[error("{0}")]
+    Lost(String),
     /// A computation failed.
     #[error("{0}")]
     Compute(String),
@@ -211,11 +227,23 @@ pub trait Device {
     /// If the block cannot be read; the error may also come from a later call.
     fn load(&mut self, order: LoadOrder, after: Self::Event) -> Result<Self::Event, DeviceError>;
 
-    /// Runs a task when `ready` has happened and all earlier tasks have ended.
+    /// Runs a task when `ready` has happened and all earlier tasks have ended. A device that runs behind its caller
+    /// gives no span yet, but hands it out by [`measure`](Self::measure).
     ///
     /// # Errors
-    /// If a load before it failed or the computation fails.
-    fn run(&mut self, order: TaskOrder, ready: Self::Event) -> Result<(Self::Event, Span), DeviceError>;
+    /// If a load before it failed or the computation fails; the error may also come from a later call, at the latest
+    /// from the next `measure`.
+    fn run(&mut self, order: TaskOrder, ready: Self::Event) -> Result<(Self::Event, Option<Span>), DeviceError>;
+
+    /// Waits until every task has ended, and hands out the spans that [`run`](Self::run) has not given, in order. The
+    /// engine asks before anything is made of what tasks have computed: at safe points, and at the end of a stage.
+    ///
+    /// # Errors
+    /// If a task failed, or a load before it.
+    fn measure(&mut self, spans: &mut dyn FnMut(At, Span)) -> Result<(), DeviceError> {
+        let _ = spans;
+        Ok(())
+    }
 
     /// Waits until everything queued has happened, and hands out the spans of loads since the last
     /// call, in order.
@@ -223,6 +251,12 @@ pub trait Device {
     /// # Errors
     /// If something queued failed.
     fn settle(&mut self, spans: &mut dyn FnMut(LoadOrder, Span)) -> Result<Nanos, DeviceError>;
+
+    /// Hands out the spans of loads that have finished since the last [`settle`](Self::settle), in order, and leaves
+    /// them there. A device that learns of them only when it settles hands out nothing.
+    fn arrived(&self, spans: &mut dyn FnMut(LoadOrder, Span)) {
+        let _ = spans;
+    }
 
     /// The time since the start of the run.
     fn now(&self) -> Nanos;

@@ -1,6 +1,6 @@
 //! The loop: for every stage slots, loads and tasks, as the plan says.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use loadline_core::check::{Resolved, resolve};
 use loadline_core::{Bytes, ContentHash, Job, Load, Nanos, Plan, Stage, StagePlan};
@@ -39,7 +39,7 @@ pub trait Observer<D: Device> {
     /// A stage is about to start; its slots are not allocated yet.
     fn stage_starts(&mut self, _device: &mut D, _stage: usize) {}
 
-    /// A task has ended.
+    /// A task has ended, or is queued on a device that runs behind its caller.
     fn task_ended(&mut self, _device: &mut D, _at: At) {}
 
     /// A pass has ended at which the run may stop; nothing is in flight but loads for the next pass.
@@ -92,8 +92,16 @@ type BlockKey = (ContentHash, String, Bytes);
 pub struct Engine<D: Device> {
     /// The device.
     pub device: D,
-    kept: BTreeMap<BlockKey, Buffer>,
+    kept: BTreeMap<BlockKey, Kept>,
     record: bool,
+}
+
+/// A block that stays on the device.
+#[derive(Clone, Copy, Debug)]
+struct Kept {
+    buffer: Buffer,
+    /// The bytes of the slot that it was loaded into, which may be more than the block has.
+    bytes: Bytes,
 }
 
 impl<D: Device> Engine<D> {
@@ -149,8 +157,8 @@ impl<D: Device> Engine<D> {
 
     /// Gives back everything that earlier plans kept.
     pub fn release_all(&mut self) {
-        for (_, buffer) in std::mem::take(&mut self.kept) {
-            self.device.free(buffer);
+        for (_, kept) in std::mem::take(&mut self.kept) {
+            self.device.free(kept.buffer);
         }
     }
 
@@ -159,35 +167,39 @@ impl<D: Device> Engine<D> {
         self.kept.keys().map(|(_, name, bytes)| (name.as_str(), *bytes))
     }
 
-    /// Their bytes.
+    /// The bytes of their slots.
     pub fn kept_bytes(&self) -> Bytes {
-        self.kept.keys().map(|(_, _, bytes)| *bytes).sum()
+        self.kept.values().map(|kept| kept.bytes).sum()
     }
 
     /// Gives back those blocks that earlier plans kept and `wanted` does not name.
     pub fn release_but(&mut self, wanted: impl Fn(&str, Bytes) -> bool) {
         let device = &mut self.device;
-        self.kept.retain(|(_, name, bytes), buffer| {
+        self.kept.retain(|(_, name, bytes), kept| {
             let keeps = wanted(name, *bytes);
             if !keeps {
-                device.free(*buffer);
+                device.free(kept.buffer);
             }
             keeps
         });
     }
 
+    /// A slot of another size is another slot, even for the same block: a larger one would hold more than the plan
+    /// declares, and the budget would be short where the plan says that it is not.
     fn release_unwanted(&mut self, job: &Job, plan: &Plan) {
-        let mut wanted = Vec::new();
+        let mut wanted = BTreeSet::new();
         for stage in &plan.stages {
-            let kept = |l: &&Load| stage.slots.get(l.slot as usize).is_some_and(|s| s.keep);
-            wanted.extend(stage.prologue.iter().filter(kept).map(|l| key(job, l)));
+            let kept = |l: &Load| stage.slots.get(l.slot as usize).filter(|s| s.keep).map(|s| s.bytes);
+            wanted.extend(stage.prologue.iter().filter_map(|l| Some((key(job, l), kept(l)?))));
         }
-        let unwanted: Vec<_> = self.kept.keys().filter(|k| !wanted.contains(k)).cloned().collect();
-        for key in unwanted {
-            if let Some(buffer) = self.kept.remove(&key) {
-                self.device.free(buffer);
+        let device = &mut self.device;
+        self.kept.retain(|key, kept| {
+            let stays = wanted.contains(&(key.clone(), kept.bytes));
+            if !stays {
+                device.free(kept.buffer);
             }
-        }
+            stays
+        });
     }
 }
 
@@ -232,11 +244,23 @@ impl<D: Device> StageRun<'_, D> {
             let template = order[nth];
             self.pass(nth as u64, order.len() as u64, template, observer)?;
             nth += 1;
-            if self.stage.passes[template].safe_point && self.safe_point(nth as u64, observer)? == Flow::Stop {
-                return Ok(Flow::Stop);
+            if self.stage.passes[template].safe_point {
+                self.measure()?;
+                if self.safe_point(nth as u64, observer)? == Flow::Stop {
+                    return Ok(Flow::Stop);
+                }
             }
         }
+        self.measure()?;
         Ok(Flow::Continue)
+    }
+
+    /// Waits for the tasks of a device that runs behind its caller; what failed among them fails here.
+    fn measure(&mut self) -> Result<(), DeviceError> {
+        let mut spans = Vec::new();
+        let measured = self.engine.device.measure(&mut |at, span| spans.push((at, span)));
+        spans.into_iter().for_each(|(at, span)| self.count(at, span));
+        measured
     }
 
     fn safe_point(&mut self, passes: u64, observer: &mut dyn Observer<D>) -> Result<Flow, DeviceError> {
@@ -283,7 +307,7 @@ impl<D: Device> StageRun<'_, D> {
         for (slot, index) in self.stage_plan.slots.iter().zip(0..) {
             let kept = self.kept_key(index).and_then(|key| self.engine.kept.get(&key).copied());
             let buffer = match kept {
-                Some(buffer) => (buffer, true),
+                Some(kept) => (kept.buffer, true),
                 None => (self.engine.device.allocate(slot.bytes)?, false),
             };
             self.buffers.push(buffer);
@@ -312,7 +336,8 @@ impl<D: Device> StageRun<'_, D> {
             if let Some(key) = self.kept_key(index).filter(|_| slot.keep) {
                 let entry = &mut self.buffers[index as usize];
                 entry.1 = true;
-                self.engine.kept.insert(key, entry.0);
+                let fresh = Kept { buffer: entry.0, bytes: slot.bytes };
+                self.engine.kept.entry(key).or_insert(fresh);
             }
         }
         Ok(())
@@ -362,24 +387,27 @@ impl<D: Device> StageRun<'_, D> {
         let ready = slot.map_or_else(|| self.engine.device.past(), |s| self.loaded[s as usize]);
         let at = At { stage: self.index, pass: self.first + nth, task };
         let (event, span) = self.engine.device.run(TaskOrder { at, template, weights }, ready)?;
-        self.count(task, span);
-        if self.engine.record {
-            let task = task as u32;
-            self.trace.tasks.push(TaskSpan { pass: at.pass, task, start: span.start, end: span.end });
+        if let Some(span) = span {
+            self.count(at, span);
         }
         Ok(event)
     }
 
-    fn count(&mut self, task: usize, span: Span) {
+    fn count(&mut self, At { pass, task, .. }: At, span: Span) {
         let wait = span.start.saturating_sub(self.totals.end);
         self.totals.stall += wait;
         self.totals.waits[task] += wait;
         self.totals.compute += span.length();
         self.totals.end = self.totals.end.max(span.end);
+        if self.engine.record {
+            self.trace.tasks.push(TaskSpan { pass, task: task as u32, start: span.start, end: span.end });
+        }
     }
 
     /// Gives back what the stage does not keep, whether it went well or not.
     fn close(mut self) -> StageTrace {
+        // What a failed task leaves unmeasured is not missed, and its failure is told already.
+        let _ = self.measure();
         let (record, trace) = (self.engine.record, &mut self.trace);
         let settled = self.engine.device.settle(&mut |order, span| {
             trace.load += span.length();

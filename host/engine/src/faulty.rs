@@ -1,6 +1,6 @@
 //! A decorator that breaks on purpose, so that what is done about it can be seen.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use loadline_core::{Bytes, Nanos, Tier};
 
@@ -39,6 +39,8 @@ pub enum Fault {
     HostFree(Bytes),
     /// From now on reading from disk takes so many times as long.
     DiskSlower(u32),
+    /// From now on somebody waits for memory in so many percent of the time.
+    MemoryStall(u32),
     /// The next task takes so much longer, once. Nobody waits: it is the run's clock that jumps.
     TaskDelay(Nanos),
     /// From now on every task waits so much longer for a block that was read from disk for it. Nobody waits: it is the
@@ -59,6 +61,19 @@ pub struct Injection {
 pub trait Hinder {
     /// From now on reading from disk takes so many times as long.
     fn slow_disk(&mut self, times: u32);
+
+    /// Lets the next read fail as if the disk could not do it; false if this device cannot, and the load is to fail as
+    /// a whole.
+    fn fail_read(&mut self) -> bool {
+        false
+    }
+}
+
+/// How much later than on the device a task starts, and how much longer it takes.
+#[derive(Clone, Copy, Debug, Default)]
+struct HeldUp {
+    before: Nanos,
+    within: Nanos,
 }
 
 /// Breaks as a script says, each line once, and works otherwise.
@@ -72,12 +87,16 @@ pub struct Faulty<D> {
     aside: Bytes,
     taken: Bytes,
     host_free: Option<Bytes>,
+    /// Percent of the time in which somebody waits for memory.
+    stall: Option<u32>,
     task_delay: Nanos,
     disk_delay: Nanos,
     /// Buffers with a block that was read from disk, late, and that no task has waited for.
     late: BTreeSet<Buffer>,
     /// Where the run's clock is ahead of the device's: from when on, by the device's clock, and how much farther.
     jumps: Vec<(Nanos, Nanos)>,
+    /// What holds up the tasks that are not measured yet, in their order.
+    behind: VecDeque<HeldUp>,
     /// Allocations, loads and tasks so far.
     counts: [u64; 3],
     /// What has come up and strikes at the next call of its kind.
@@ -95,10 +114,12 @@ impl<D> Faulty<D> {
             aside: Bytes::ZERO,
             taken: Bytes::ZERO,
             host_free: None,
+            stall: None,
             task_delay: Nanos::ZERO,
             disk_delay: Nanos::ZERO,
             late: BTreeSet::new(),
             jumps: Vec::new(),
+            behind: VecDeque::new(),
             counts: [0; 3],
             due: Vec::new(),
         }
@@ -139,17 +160,18 @@ impl<D> Faulty<D> {
         Ok(())
     }
 
-    /// The span of a task by the run's clock, which jumps before it for blocks that came late, and within it for a
-    /// delay of its own.
-    fn delayed(&mut self, order: &TaskOrder, span: Span) -> Span {
-        if order.weights.is_some_and(|(_, buffer)| self.late.remove(&buffer)) {
-            self.jumps.push((span.start, self.disk_delay));
-        }
+    /// What holds a task up: the late block that it computes with, and a delay of its own.
+    fn held_up(&mut self, order: &TaskOrder) -> HeldUp {
+        let is_late = order.weights.is_some_and(|(_, buffer)| self.late.remove(&buffer));
+        let before = if is_late { self.disk_delay } else { Nanos::ZERO };
+        HeldUp { before, within: std::mem::take(&mut self.task_delay) }
+    }
+
+    /// The span of a task by the run's clock, which jumps before it and within it.
+    fn delayed(&mut self, held_up: HeldUp, span: Span) -> Span {
+        self.jumps.extend(Some((span.start, held_up.before)).filter(|jump| jump.1 > Nanos::ZERO));
         let start = by_run(&self.jumps, span.start);
-        let delay = std::mem::take(&mut self.task_delay);
-        if delay > Nanos::ZERO {
-            self.jumps.push((span.end, delay));
-        }
+        self.jumps.extend(Some((span.end, held_up.within)).filter(|jump| jump.1 > Nanos::ZERO));
         Span { start, end: by_run(&self.jumps, span.end) }
     }
 }
@@ -180,6 +202,7 @@ impl<D: Device + Hinder> Faulty<D> {
                 Fault::OthersTake(bytes) => self.taken += bytes,
                 Fault::HostFree(bytes) => self.host_free = Some(bytes),
                 Fault::DiskSlower(times) => self.inner.slow_disk(times),
+                Fault::MemoryStall(percent) => self.stall = Some(percent),
                 Fault::TaskDelay(delay) => self.task_delay += delay,
                 Fault::DiskDelay(delay) => self.disk_delay = delay,
                 Fault::OutOfMemory | Fault::ReadError | Fault::TaskError => self.due.push(fault),
@@ -221,9 +244,10 @@ impl<D: Device + Hinder> Device for Faulty<D> {
 
     fn load(&mut self, order: LoadOrder, after: D::Event) -> Result<D::Event, DeviceError> {
         self.count(1, Moment::Load);
-        if self.strikes(Fault::ReadError) {
+        // A block whose home is the host may be there already, and then nothing is read.
+        if self.strikes(Fault::ReadError) && !(order.home == Tier::Disk && self.inner.fail_read()) {
             let detail = "a read failed on purpose".to_owned();
-            return Err(DeviceError::Weights { file: format!("block {}", order.block.0), detail });
+            return Err(DeviceError::Reading { file: format!("block {}", order.block.0), detail });
         }
         let event = self.inner.load(order, after)?;
         if order.home == Tier::Disk && self.disk_delay > Nanos::ZERO {
@@ -232,7 +256,7 @@ impl<D: Device + Hinder> Device for Faulty<D> {
         Ok(event)
     }
 
-    fn run(&mut self, order: TaskOrder, ready: D::Event) -> Result<(D::Event, Span), DeviceError> {
+    fn run(&mut self, order: TaskOrder, ready: D::Event) -> Result<(D::Event, Option<Span>), DeviceError> {
         self.count(2, Moment::Task);
         self.reach(order.at);
         if self.strikes(Fault::OutOfMemory) {
@@ -242,7 +266,21 @@ impl<D: Device + Hinder> Device for Faulty<D> {
             return Err(DeviceError::Compute("a task failed on purpose".to_owned()));
         }
         let (event, span) = self.inner.run(order, ready)?;
-        Ok((event, self.delayed(&order, span)))
+        let held_up = self.held_up(&order);
+        if span.is_none() {
+            self.behind.push_back(held_up);
+        }
+        Ok((event, span.map(|span| self.delayed(held_up, span))))
+    }
+
+    fn measure(&mut self, spans: &mut dyn FnMut(At, Span)) -> Result<(), DeviceError> {
+        let mut measured = Vec::new();
+        self.inner.measure(&mut |at, span| measured.push((at, span)))?;
+        for (at, span) in measured {
+            let held_up = self.behind.pop_front().unwrap_or_default();
+            spans(at, self.delayed(held_up, span));
+        }
+        Ok(())
     }
 
     fn settle(&mut self, spans: &mut dyn FnMut(LoadOrder, Span)) -> Result<Nanos, DeviceError> {
@@ -252,6 +290,12 @@ impl<D: Device + Hinder> Device for Faulty<D> {
             spans(order, Span { start: by_run(start), end: by_run(end) });
         });
         end.map(by_run)
+    }
+
+    fn arrived(&self, spans: &mut dyn FnMut(LoadOrder, Span)) {
+        self.inner.arrived(&mut |order, Span { start, end }| {
+            spans(order, Span { start: by_run(&self.jumps, start), end: by_run(&self.jumps, end) });
+        });
     }
 
     fn now(&self) -> Nanos {
@@ -265,6 +309,9 @@ impl<D: Device + Hinder> Device for Faulty<D> {
         }
         if let Some(free) = self.host_free {
             around.host = Some(Room { held: around.host.unwrap_or_default().held, free });
+        }
+        if let Some(percent) = self.stall {
+            around.stalled = Some(percent * 10);
         }
         around
     }

@@ -4,7 +4,7 @@ use loadline_core::{Bytes, Nanos};
 use std::collections::BTreeMap;
 
 use crate::Hinder;
-use crate::device::{Ahead, Buffer, Device, DeviceError, Leap, LoadOrder, Span, Surroundings, TaskOrder, Totals};
+use crate::device::{Ahead, At, Buffer, Device, DeviceError, Leap, LoadOrder, Span, Surroundings, TaskOrder, Totals};
 
 /// What was counted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -17,6 +17,8 @@ pub struct Usage {
     pub loads: u64,
     /// Tasks that ran.
     pub tasks: u64,
+    /// Time that they took.
+    pub compute: Nanos,
 }
 
 /// Counts what a device is asked for.
@@ -77,13 +79,27 @@ impl<D: Device> Device for Metered<D> {
         self.inner.load(order, after)
     }
 
-    fn run(&mut self, order: TaskOrder, ready: D::Event) -> Result<(D::Event, Span), DeviceError> {
+    fn run(&mut self, order: TaskOrder, ready: D::Event) -> Result<(D::Event, Option<Span>), DeviceError> {
         self.usage.tasks += 1;
-        self.inner.run(order, ready)
+        let (event, span) = self.inner.run(order, ready)?;
+        self.usage.compute += span.unwrap_or_default().length();
+        Ok((event, span))
+    }
+
+    fn measure(&mut self, spans: &mut dyn FnMut(At, Span)) -> Result<(), DeviceError> {
+        let compute = &mut self.usage.compute;
+        self.inner.measure(&mut |at, span| {
+            *compute += span.length();
+            spans(at, span);
+        })
     }
 
     fn settle(&mut self, spans: &mut dyn FnMut(LoadOrder, Span)) -> Result<Nanos, DeviceError> {
         self.inner.settle(spans)
+    }
+
+    fn arrived(&self, spans: &mut dyn FnMut(LoadOrder, Span)) {
+        self.inner.arrived(spans);
     }
 
     fn now(&self) -> Nanos {
@@ -95,7 +111,9 @@ impl<D: Device> Device for Metered<D> {
     }
 
     fn leap(&mut self, ahead: &Ahead<'_>, totals: &mut Totals) -> Leap {
+        let before = totals.compute;
         let leap = self.inner.leap(ahead, totals);
+        self.usage.compute += totals.compute - before;
         self.usage.loads += leap.cycles * ahead.loads;
         self.usage.tasks += leap.cycles * ahead.tasks;
         leap

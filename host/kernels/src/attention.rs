@@ -9,7 +9,7 @@ use crate::element::{Element, Pair, Word};
 use crate::gemm::pack::{pack_cols, pack_depth_pairs, pack_depth_rows, pack_rows};
 use crate::gemm::{GRAIN, Panels, Rows, Words};
 use crate::math::exp;
-use crate::parallel::{SharedOut, run_with_scratch};
+use crate::parallel::{SharedOut, share_with_scratch};
 use crate::reduce;
 use crate::scratch::{Scratch, bytes, cut, padded};
 use crate::set::{Exec, KernelSet};
@@ -108,9 +108,9 @@ pub fn attention<A: Element>(
     let blocking = Blocking::new(shape, exec);
     let mut scratch = Scratch::new(blocking.floats());
     let call = Call { shape, options, operands: Operands::new(exec.set, shape, q, k, v), o: SharedOut::new(o) };
-    run_with_scratch(scratch.values(), blocking.tasks, |task, part| {
+    share_with_scratch(scratch.values(), blocking.tasks, blocking.units(), |units, part| {
         let mut buffers = Buffers::new(&blocking, part);
-        for unit in blocking.units(task) {
+        for unit in units {
             let query = unit % blocking.query_blocks * blocking.queries;
             let queries = blocking.queries.min(shape.queries - query);
             let head = unit / blocking.query_blocks;
@@ -145,7 +145,7 @@ struct Blocking {
 
 impl Blocking {
     fn new(shape: &AttentionShape, exec: Exec) -> Self {
-        let unit = exec.set.tile_rows();
+        let unit = exec.set.unit_rows();
         let query_blocks = shape.queries.div_ceil(QUERIES);
         let queries = shape.queries.div_ceil(query_blocks).next_multiple_of(unit);
         let query_blocks = shape.queries.div_ceil(queries);
@@ -162,10 +162,9 @@ impl Blocking {
         }
     }
 
-    /// The (head, block of queries) pairs of one task.
-    fn units(&self, task: usize) -> std::ops::Range<usize> {
-        let units = self.heads * self.query_blocks;
-        units * task / self.tasks..units * (task + 1) / self.tasks
+    /// The (head, block of queries) pairs.
+    fn units(&self) -> usize {
+        self.heads * self.query_blocks
     }
 
     /// The product of some queries and keys.

@@ -16,7 +16,7 @@ use crate::gemm::pack::{copy, pack_cols, pack_tap_pairs};
 use crate::gemm::{DEPTH, GRAIN, Panels, Rows, Words, balanced};
 use crate::linear::Epilogue;
 use crate::math::Activation;
-use crate::parallel::{SharedOut, run_with_scratch};
+use crate::parallel::{SharedOut, Units, share_with_scratch};
 use crate::scratch::{Scratch, bytes, cut, padded};
 use crate::set::{Exec, KernelSet};
 use crate::simd::{CHUNK, Simd, per_set};
@@ -149,9 +149,9 @@ pub fn conv3d<A: Element>(
     let operands = Operands::new(exec.set, shape, x, history, w);
     let blocking = Blocking::new(shape, exec);
     let mut scratch = Scratch::new(blocking.floats());
-    run_with_scratch(scratch.values(), blocking.tasks, |task, mut part| {
+    share_with_scratch(scratch.values(), blocking.tasks, blocking.units(), |units, mut part| {
         let [patch, right, sums] = blocking.parts().map(|len| cut(&mut part, len));
-        Tiles { operands, blocking: &blocking, epilogue: &epilogue, patch, right, sums }.run(task);
+        Tiles { operands, blocking: &blocking, epilogue: &epilogue, patch, right, sums }.run(units);
     });
 }
 
@@ -166,8 +166,8 @@ fn group(channels: usize, taps: usize) -> usize {
     if equal <= most { equal } else { most }
 }
 
-/// How a convolution is cut into tasks and tiles: a task has whole lines of
-/// output pixels, a tile some lines of one frame, or a part of a line.
+/// How a convolution is cut into tasks and tiles: a tile is some lines of output
+/// pixels of one frame, or a part of a line.
 #[derive(Debug, Clone, Copy)]
 struct Blocking {
     set: KernelSet,
@@ -237,13 +237,29 @@ impl Blocking {
 
     /// Lengths of a task's patch, packed weights and tile.
     fn parts(&self) -> [usize; 3] {
-        let rows = (self.tile_lines * self.tile_width).next_multiple_of(self.set.tile_rows());
+        let rows = self.set.padded_rows(self.tile_lines * self.tile_width);
         let depth = self.group * self.shape.taps();
         [self.patch_len(self.group), self.tile_cols * depth, rows * self.tile_cols]
     }
 
     fn floats(&self) -> usize {
         self.tasks * self.parts().into_iter().map(padded).sum::<usize>()
+    }
+
+    fn units(&self) -> usize {
+        let [frames, height, width] = self.output;
+        frames * height.div_ceil(self.tile_lines) * width.div_ceil(self.tile_width)
+    }
+
+    fn tile(&self, unit: usize) -> Tile {
+        let [_, height, width] = self.output;
+        let (down, across) = (height.div_ceil(self.tile_lines), width.div_ceil(self.tile_width));
+        let (row, col) = (unit / across % down * self.tile_lines, unit % across * self.tile_width);
+        Tile {
+            frame: unit / across / down,
+            rows: row..height.min(row + self.tile_lines),
+            cols: col..width.min(col + self.tile_width),
+        }
     }
 }
 
@@ -399,23 +415,15 @@ struct Tiles<'a, A> {
 }
 
 impl<A: Element> Tiles<'_, A> {
-    fn run(&mut self, task: usize) {
-        let Blocking { task_lines, tile_lines, tile_width, tile_cols, output, .. } = *self.blocking;
-        let lines = task * task_lines..(output[0] * output[1]).min((task + 1) * task_lines);
-        let mut line = lines.start;
-        while line < lines.end {
-            let (frame, row) = (line / output[1], line % output[1]);
-            let count = tile_lines.min(output[1] - row).min(lines.end - line);
-            for col in (0..output[2]).step_by(tile_width) {
-                let cols = col..output[2].min(col + tile_width);
-                let tile = Tile { frame, rows: row..row + count, cols };
-                for channel in (0..self.epilogue.cols).step_by(tile_cols) {
-                    let channels = channel..self.epilogue.cols.min(channel + tile_cols);
-                    self.sum(&tile, &channels);
-                    self.finish(&tile, &channels);
-                }
+    fn run(&mut self, units: Units<'_>) {
+        let step = self.blocking.tile_cols;
+        for unit in units {
+            let tile = self.blocking.tile(unit);
+            for channel in (0..self.epilogue.cols).step_by(step) {
+                let channels = channel..self.epilogue.cols.min(channel + step);
+                self.sum(&tile, &channels);
+                self.finish(&tile, &channels);
             }
-            line += count;
         }
     }
 
@@ -466,7 +474,7 @@ impl<A: Element> Tiles<'_, A> {
         let rows = tile.rows.clone().flat_map(|row| tile.cols.clone().map(move |col| (row, col)));
         for (sums, (row, col)) in self.sums.chunks_exact_mut(stride).zip(rows) {
             let pixel = (tile.frame * height + row) * width + col;
-            // SAFETY: tasks own disjoint lines, and each finishes one pixel at a time.
+            // SAFETY: a tile belongs to one task, and each finishes one pixel at a time.
             unsafe { self.epilogue.finish(pixel, cols.clone(), &mut sums[..cols.len()]) };
         }
     }

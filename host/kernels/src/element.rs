@@ -5,6 +5,8 @@ use std::ops::Range;
 
 use half::{bf16, f16};
 
+use crate::packed::Packed;
+
 /// Runs the same expression for each storage type.
 macro_rules! with_weights {
     ($weights:expr, |$values:ident| $body:expr) => {
@@ -46,6 +48,9 @@ unsafe impl bytemuck::Zeroable for Pair {}
 unsafe impl bytemuck::Pod for Pair {}
 
 impl Pair {
+    /// Two zeros.
+    pub(crate) const ZERO: Self = Self([bf16::ZERO; 2]);
+
     #[inline(always)]
     pub(crate) fn new(first: bf16, second: bf16) -> Self {
         Self([first, second])
@@ -188,6 +193,53 @@ impl Weights<'_> {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+}
+
+/// The weights of a linear layer: plain, or packed with scales.
+#[derive(Debug, Clone, Copy)]
+pub enum Matrix<'a> {
+    /// Elements that mean something one by one.
+    Plain(Weights<'a>),
+    /// Rows of blocks. They are decoded a panel at a time, to bf16 where products are of bf16 pairs and to f32
+    /// otherwise.
+    Packed(Packed<'a>),
+}
+
+impl<'a> From<Weights<'a>> for Matrix<'a> {
+    fn from(weights: Weights<'a>) -> Self {
+        Self::Plain(weights)
+    }
+}
+
+impl<'a> From<Packed<'a>> for Matrix<'a> {
+    fn from(weights: Packed<'a>) -> Self {
+        Self::Packed(weights)
+    }
+}
+
+impl Matrix<'_> {
+    /// Number of elements.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Plain(weights) => weights.len(),
+            Self::Packed(weights) => weights.len(),
+        }
+    }
+
+    /// Whether there are no elements.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Elements that can only be decoded together.
+    pub(crate) fn block(&self) -> usize {
+        match self {
+            Self::Plain(_) => 1,
+            Self::Packed(weights) => weights.format().block().0,
+        }
     }
 }
 

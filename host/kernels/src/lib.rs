@@ -13,9 +13,11 @@
 //!   element is summed in one order, so any [`Exec::threads`] gives the same
 //!   bits. Another [`KernelSet`] may round differently.
 //! - **One rounding.** Activations are `f32` or `bf16`, weights `f32`, `bf16` or
-//!   `f16` ([`Weights`]); all arithmetic is f32 and the result is rounded once. One
-//!   set rounds once more: [`KernelSet::Avx512Bf16`] rounds the softmax's weights to
-//!   bf16 where attention is in bf16, as its products take nothing wider.
+//!   `f16` ([`Weights`]), those of linear layers also packed with scales ([`Packed`]);
+//!   all arithmetic is f32 and the result is rounded once. Two sets round once more:
+//!   [`KernelSet::AmxBf16`] and [`KernelSet::Avx512Bf16`] round the softmax's weights to
+//!   bf16 where attention is in bf16, and packed weights where activations are bf16, as
+//!   their products take nothing wider.
 //!
 //! A wrong length is the caller's bug, and a kernel's entry asserts against it
 //! with a message that names the operand. This crate knows nothing of models,
@@ -45,6 +47,7 @@
 //!
 //! | set | needs | products |
 //! |---|---|---|
+//! | `amx-bf16` | AVX-512 as below, AMX-TILE and AMX-BF16, Linux 5.16 | as below, on tile registers, 32 x 32 |
 //! | `avx512-bf16` | AVX-512 F, BW, DQ, VL and BF16 | pairs of bf16 where both operands are bf16, of even depth |
 //! | `avx512` | AVX-512 F, BW, DQ, VL | f32, 12 x 32 register tile |
 //! | `avx2` | AVX2 and FMA | f32, 6 x 16 register tile |
@@ -56,7 +59,7 @@
 //!
 //! ```text
 //! Exec::new(set: KernelSet, threads: usize)
-//! linear(exec, &LinearShape, x, w: W, bias: Option<W>, Activation, y)
+//! linear(exec, &LinearShape, x, w: W or Packed, bias: Option<W>, Activation, y)
 //! conv3d(exec, &ConvShape, x, history, w: W, bias: Option<W>, y)
 //! attention(exec, &AttentionShape, &AttentionOptions, q, k, v, o)
 //! layer_norm(exec, cols, x, &LayerNorm, y)
@@ -98,6 +101,7 @@ mod layout;
 mod linear;
 mod math;
 mod norm;
+mod packed;
 mod parallel;
 mod reduce;
 mod scratch;
@@ -106,7 +110,7 @@ mod simd;
 
 pub use attention::{AttentionOptions, AttentionShape, attention, attention_scratch};
 pub use conv::{ConvShape, SpatialPad, conv3d, conv3d_scratch};
-pub use element::{Element, PerRow, Weights};
+pub use element::{Element, Matrix, PerRow, Weights};
 pub use elementwise::{
     activate_assign, add_assign, cast, clamp_assign, combine, gated_add_assign, mul_assign, rope_interleaved,
     scale_shift_channels,
@@ -118,4 +122,5 @@ pub use math::Activation;
 pub use norm::{
     LayerNorm, l2_norm_channels, l2_norm_channels_assign, layer_norm, rms_norm, rms_norm_assign, row_norm_scratch,
 };
+pub use packed::{Format, Packed};
 pub use set::{Exec, KernelSet};

@@ -4,13 +4,12 @@
 
 use std::ops::Range;
 
-use half::bf16;
-
-use crate::element::{Element, Pair, Weights, with_weights};
-use crate::gemm::pack::{pack_cols, pack_row_panels};
+use crate::element::{Element, Matrix, Pair, Weights, with_weights};
+use crate::gemm::pack::{pack_coded_cols, pack_cols, pack_row_panels};
 use crate::gemm::{DEPTH, GRAIN, Panels, RUN, Rows, Words, balanced, panel_runs};
 use crate::math::{Activation, activate};
-use crate::parallel::{SharedOut, run_with_scratch};
+use crate::packed::Packed;
+use crate::parallel::{SharedOut, Units, share_with_scratch};
 use crate::scratch::{Scratch, bytes, cut, padded};
 use crate::set::{Exec, KernelSet};
 use crate::simd::{Simd, per_set};
@@ -48,15 +47,28 @@ pub fn linear_scratch(shape: &LinearShape, exec: Exec) -> usize {
     if shape.is_empty() { 0 } else { bytes(Blocking::new(shape, exec).floats()) }
 }
 
-/// `y[M, N] = activation(x[M, K] . w[N, K]^T + bias[N])`, rounded once.
+/// `y[M, N] = activation(x[M, K] . w[N, K]^T + bias[N])`, rounded once. Packed weights are rounded to bf16 before that
+/// where products are of bf16 pairs.
 ///
 /// # Panics
-/// When a length does not fit the shape, or the machine lacks the kernel set.
-pub fn linear<A: Element>(
+/// When a length does not fit the shape, a row is not whole blocks, or the machine lacks the kernel set.
+pub fn linear<'a, A: Element>(
     exec: Exec,
     shape: &LinearShape,
     x: &[A],
-    w: Weights<'_>,
+    w: impl Into<Matrix<'a>>,
+    bias: Option<Weights<'_>>,
+    activation: Activation,
+    y: &mut [A],
+) {
+    multiply(exec, shape, x, w.into(), bias, activation, y);
+}
+
+fn multiply<A: Element>(
+    exec: Exec,
+    shape: &LinearShape,
+    x: &[A],
+    w: Matrix<'_>,
     bias: Option<Weights<'_>>,
     activation: Activation,
     y: &mut [A],
@@ -65,6 +77,7 @@ pub fn linear<A: Element>(
     assert!(shape.inputs > 0, "linear: rows must not be empty");
     assert_eq!(x.len(), shape.rows * shape.inputs, "linear: x must be [M, K]");
     assert_eq!(w.len(), shape.outputs * shape.inputs, "linear: w must be [N, K]");
+    assert!(shape.inputs.is_multiple_of(w.block()), "linear: rows of w must be whole blocks");
     assert_eq!(y.len(), shape.rows * shape.outputs, "linear: y must be [M, N]");
     if let Some(bias) = bias {
         assert_eq!(bias.len(), shape.outputs, "linear: bias must be [N]");
@@ -76,9 +89,9 @@ pub fn linear<A: Element>(
     let operands = Operands::new(exec.set, shape, x, w);
     let blocking = Blocking::new(shape, exec);
     let mut scratch = Scratch::new(blocking.floats());
-    run_with_scratch(scratch.values(), blocking.tasks, |task, mut part| {
+    share_with_scratch(scratch.values(), blocking.tasks, blocking.units(), |units, mut part| {
         let [left, right, sums] = blocking.parts().map(|len| cut(&mut part, len));
-        Tiles { operands, blocking: &blocking, epilogue: &epilogue, left, right, sums }.run(task);
+        Tiles { operands, blocking: &blocking, epilogue: &epilogue, left, right, sums }.run(units);
     });
 }
 
@@ -88,8 +101,6 @@ struct Blocking {
     set: KernelSet,
     rows: usize,
     cols: usize,
-    task_rows: usize,
-    task_cols: usize,
     tasks: usize,
     tile_rows: usize,
     tile_cols: usize,
@@ -102,7 +113,7 @@ impl Blocking {
     /// For a shape that is not empty.
     fn new(shape: &LinearShape, exec: Exec) -> Self {
         let LinearShape { rows, outputs: cols, inputs } = *shape;
-        let (unit_rows, unit_cols) = (exec.set.tile_rows(), exec.set.tile_cols());
+        let (unit_rows, unit_cols) = (exec.set.unit_rows(), exec.set.tile_cols());
         let tasks = exec.tasks(rows.saturating_mul(cols).saturating_mul(inputs), GRAIN);
         let by_rows = rows >= 64 * tasks || rows.div_ceil(unit_rows) >= cols.div_ceil(unit_cols);
         let share = |total: usize, unit: usize| total.div_ceil(unit).div_ceil(tasks) * unit;
@@ -115,8 +126,6 @@ impl Blocking {
             set: exec.set,
             rows,
             cols,
-            task_rows,
-            task_cols,
             tasks: rows.div_ceil(task_rows) * cols.div_ceil(task_cols),
             tile_rows: balanced(task_rows, TILE_ROWS, unit_rows),
             tile_cols: balanced(task_cols, if task_rows <= FEW_ROWS { FEW_COLS } else { TILE_COLS }, unit_cols),
@@ -126,18 +135,25 @@ impl Blocking {
 
     /// Lengths of a task's packed rows, packed columns and tile.
     fn parts(&self) -> [usize; 3] {
-        [self.set.tile_rows() * self.depth, self.tile_cols * self.depth, self.tile_rows * self.tile_cols]
+        let rows = self.set.padded_rows(self.tile_rows);
+        [self.set.padded_rows(1) * self.depth, self.tile_cols * self.depth, rows * self.tile_cols]
     }
 
     fn floats(&self) -> usize {
         self.tasks * self.parts().into_iter().map(padded).sum::<usize>()
     }
 
-    /// The rows and columns of one task.
-    fn share(&self, task: usize) -> (Range<usize>, Range<usize>) {
-        let across = self.cols.div_ceil(self.task_cols);
-        let (row, col) = (task / across * self.task_rows, task % across * self.task_cols);
-        (row..self.rows.min(row + self.task_rows), col..self.cols.min(col + self.task_cols))
+    fn units(&self) -> usize {
+        self.rows.div_ceil(self.tile_rows) * self.cols.div_ceil(self.tile_cols)
+    }
+
+    /// The rows and columns of one tile. The larger operand is read from memory once, the smaller from the last cache
+    /// each time.
+    fn tile(&self, unit: usize) -> (Range<usize>, Range<usize>) {
+        let (down, across) = (self.rows.div_ceil(self.tile_rows), self.cols.div_ceil(self.tile_cols));
+        let (i, j) = if self.cols > self.rows { (unit % down, unit / down) } else { (unit / across, unit % across) };
+        let (row, col) = (i * self.tile_rows, j * self.tile_cols);
+        (row..self.rows.min(row + self.tile_rows), col..self.cols.min(col + self.tile_cols))
     }
 }
 
@@ -149,18 +165,47 @@ fn block_depth(words: usize) -> usize {
 /// The two operands, as values or as pairs of them.
 #[derive(Clone, Copy)]
 enum Operands<'a, A> {
-    Singles { inputs: usize, x: &'a [A], w: Weights<'a> },
-    Pairs { inputs: usize, x: &'a [Pair], w: &'a [Pair] },
+    Singles { inputs: usize, x: &'a [A], w: Matrix<'a> },
+    Pairs { inputs: usize, x: &'a [Pair], w: PairMatrix<'a> },
+}
+
+/// Weights that are multiplied in pairs of bf16, or become such when they are decoded.
+#[derive(Clone, Copy)]
+enum PairMatrix<'a> {
+    Plain(&'a [Pair]),
+    Packed(Packed<'a>),
+}
+
+impl<'a> PairMatrix<'a> {
+    /// The weights as pairs, if they can be.
+    fn new(w: Matrix<'a>) -> Option<Self> {
+        match w {
+            Matrix::Plain(w) => w.halves().map(|w| Self::Plain(Pair::all(w))),
+            Matrix::Packed(w) => Some(Self::Packed(w)),
+        }
+    }
 }
 
 impl<'a, A: Element> Operands<'a, A> {
-    fn new(set: KernelSet, shape: &LinearShape, x: &'a [A], w: Weights<'a>) -> Self {
+    fn new(set: KernelSet, shape: &LinearShape, x: &'a [A], w: Matrix<'a>) -> Self {
         let even = shape.inputs.is_multiple_of(2);
-        let halves: Option<(&[bf16], &[bf16])> = A::halves(x).zip(w.halves()).filter(|_| even);
-        match (Words::choose(set, halves.is_some()), halves) {
-            (Words::Pairs, Some((x, w))) => Self::Pairs { inputs: shape.inputs / 2, x: Pair::all(x), w: Pair::all(w) },
+        let halves = || A::halves(x).map(Pair::all).zip(PairMatrix::new(w));
+        match if even { halves() } else { None } {
+            Some((x, w)) if Words::choose(set, true) == Words::Pairs => Self::Pairs { inputs: shape.inputs / 2, x, w },
             _ => Self::Singles { inputs: shape.inputs, x, w },
         }
+    }
+
+    /// Words of a block of the depth. Where weights are decoded it is whole blocks of theirs: their rows are such, so
+    /// that an equal part of one is never less than a block.
+    fn block_depth(&self) -> usize {
+        let most = block_depth(self.inputs());
+        let unit = match self {
+            Self::Singles { w, .. } => w.block(),
+            Self::Pairs { w: PairMatrix::Plain(_), .. } => 1,
+            Self::Pairs { w: PairMatrix::Packed(w), .. } => w.format().block().0.div_ceil(2),
+        };
+        if unit == 1 { most } else { most / unit * unit }
     }
 
     fn words(&self) -> Words {
@@ -175,22 +220,30 @@ impl<'a, A: Element> Operands<'a, A> {
     }
 
     fn pack_rows(&self, set: KernelSet, span: &Range<usize>, rows: Range<usize>, out: &mut [f32]) {
-        let (stride, run) = (self.inputs(), span.len());
+        let (stride, run, height) = (self.inputs(), span.len(), set.tile_rows(self.words()));
         let start = rows.start * stride + span.start;
         match self {
-            Self::Singles { x, .. } => pack_row_panels(set, &x[start..], stride, rows.len(), run, out),
-            Self::Pairs { x, .. } => pack_row_panels(set, &x[start..], stride, rows.len(), run, out),
+            Self::Singles { x, .. } => pack_row_panels(set, &x[start..], stride, rows.len(), run, height, out),
+            Self::Pairs { x, .. } => pack_row_panels(set, &x[start..], stride, rows.len(), run, height, out),
         }
     }
 
     fn pack_cols(&self, set: KernelSet, span: &Range<usize>, cols: Range<usize>, panels: &mut [f32]) {
-        let (stride, run) = (self.inputs(), span.len());
+        let (stride, run, count) = (self.inputs(), span.len(), cols.len());
         let start = cols.start * stride + span.start;
         match self {
-            Self::Singles { w, .. } => {
-                with_weights!(*w, |w| pack_cols(set, &w[start..], stride, cols.len(), run, 1, panels));
+            Self::Singles { w: Matrix::Plain(w), .. } => {
+                with_weights!(*w, |w| pack_cols(set, &w[start..], stride, count, run, 1, panels));
             }
-            Self::Pairs { w, .. } => pack_cols(set, &w[start..], stride, cols.len(), run, 1, panels),
+            Self::Singles { w: Matrix::Packed(w), .. } => {
+                pack_coded_cols::<f32>(set, *w, stride, (cols.start, span.start), count, run, panels);
+            }
+            Self::Pairs { w: PairMatrix::Plain(w), .. } => {
+                pack_cols(set, &w[start..], stride, count, run, 1, panels);
+            }
+            Self::Pairs { w: PairMatrix::Packed(w), .. } => {
+                pack_coded_cols::<Pair>(set, *w, 2 * stride, (cols.start, 2 * span.start), count, 2 * run, panels);
+            }
         }
     }
 }
@@ -206,22 +259,12 @@ struct Tiles<'a, A> {
 }
 
 impl<A: Element> Tiles<'_, A> {
-    fn run(&mut self, task: usize) {
-        let (rows, cols) = self.blocking.share(task);
-        let (row_step, col_step) = (self.blocking.tile_rows, self.blocking.tile_cols);
-        let row_tiles = || rows.clone().step_by(row_step).map(|row| row..rows.end.min(row + row_step));
-        let col_tiles = || cols.clone().step_by(col_step).map(|col| col..cols.end.min(col + col_step));
-        // The larger operand is read from memory once, the smaller from the last cache each time.
-        if cols.len() > rows.len() {
-            col_tiles().for_each(|cols| row_tiles().for_each(|rows| self.tile(&rows, &cols)));
-        } else {
-            row_tiles().for_each(|rows| col_tiles().for_each(|cols| self.tile(&rows, &cols)));
+    fn run(&mut self, units: Units<'_>) {
+        for unit in units {
+            let (rows, cols) = self.blocking.tile(unit);
+            self.sum(&rows, &cols);
+            self.finish(&rows, &cols);
         }
-    }
-
-    fn tile(&mut self, rows: &Range<usize>, cols: &Range<usize>) {
-        self.sum(rows, cols);
-        self.finish(rows, cols);
     }
 
     fn panels(&self, rows: usize, cols: usize, depth: usize) -> Panels {
@@ -230,18 +273,19 @@ impl<A: Element> Tiles<'_, A> {
 
     fn sum(&mut self, rows: &Range<usize>, cols: &Range<usize>) {
         let (set, inputs) = (self.blocking.set, self.operands.inputs());
-        let (most, runs) = (block_depth(inputs), panel_runs(set));
+        let height = set.tile_rows(self.operands.words());
+        let (most, runs) = (self.operands.block_depth(), panel_runs(height));
         for first in (0..inputs).step_by(most) {
             let span = first..inputs.min(first + most);
             let depth = span.len().next_multiple_of(RUN);
-            let panels = self.panels(set.tile_rows(), cols.len(), depth);
+            let panels = self.panels(height, cols.len(), depth);
             let (left, right) = (&mut self.left[..panels.rows * depth], &mut self.right[..panels.right_len()]);
             self.operands.pack_cols(set, &span, cols.clone(), right);
-            let strips = rows.clone().step_by(panels.rows).zip(self.sums.chunks_exact_mut(panels.sums_len()));
+            let strips = rows.clone().step_by(height).zip(self.sums.chunks_exact_mut(panels.sums_len()));
             for (row, sums) in strips {
                 // A register tile's rows at a time: what was packed is still in the first cache.
-                self.operands.pack_rows(set, &span, row..rows.end.min(row + panels.rows), left);
-                panels.multiply(&Rows::panels(left, set, depth, &runs), right, sums, first > 0);
+                self.operands.pack_rows(set, &span, row..rows.end.min(row + height), left);
+                panels.multiply(&Rows::panels(left, height, depth, &runs), right, sums, first > 0);
             }
         }
     }
@@ -249,7 +293,7 @@ impl<A: Element> Tiles<'_, A> {
     fn finish(&mut self, rows: &Range<usize>, cols: &Range<usize>) {
         let stride = self.panels(rows.len(), cols.len(), 1).stride();
         for (sums, row) in self.sums.chunks_exact_mut(stride).zip(rows.clone()) {
-            // SAFETY: tasks own disjoint rows or columns, and each finishes one row at a time.
+            // SAFETY: a tile belongs to one task, and each finishes one row at a time.
             unsafe { self.epilogue.finish(row, cols.clone(), &mut sums[..cols.len()]) };
         }
     }

@@ -1,7 +1,8 @@
-//! Static partition of work over tasks. Which task does what depends on shapes
-//! alone, and no task reads what another writes.
+//! Partition of work over tasks. How work is cut depends on shapes alone, and no
+//! task reads what another writes; so no result depends on who does what.
 
 use std::marker::PhantomData;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Runs `body(task, part)` for each task with its part of `scratch`. One task
 /// runs on the caller's thread; more go to the current rayon pool.
@@ -19,6 +20,36 @@ pub(crate) fn run_with_scratch(scratch: &mut [f32], tasks: usize, body: impl Fn(
             scope.spawn(move |_| body(task, part));
         }
     });
+}
+
+/// Units of work that are still to be done, shared by the tasks of one call.
+/// Whoever is free takes the next one: a task whose processor has something else
+/// to do, such as bringing the next weights, then holds nobody up.
+pub(crate) struct Units<'a> {
+    next: &'a AtomicUsize,
+    count: usize,
+}
+
+impl Iterator for Units<'_> {
+    type Item = usize;
+
+    fn next(&mut self) -> Option<usize> {
+        // Only the number counts: results are published by the end of the scope.
+        let unit = self.next.fetch_add(1, Ordering::Relaxed);
+        (unit < self.count).then_some(unit)
+    }
+}
+
+/// Runs `body(units, part)` for each task with its part of `scratch`; each of
+/// `count` units comes to one of the tasks.
+pub(crate) fn share_with_scratch(
+    scratch: &mut [f32],
+    tasks: usize,
+    count: usize,
+    body: impl Fn(Units<'_>, &mut [f32]) + Sync,
+) {
+    let next = AtomicUsize::new(0);
+    run_with_scratch(scratch, tasks, |_, part| body(Units { next: &next, count }, part));
 }
 
 /// Splits `out` into one run of whole units for each task and calls
@@ -62,5 +93,27 @@ impl<'a, T> SharedOut<'a, T> {
         assert!(at <= self.len && len <= self.len - at, "run outside of the output");
         // SAFETY: within the borrowed slice by the assertion, and not aliased by the caller's promise.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(at), len) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Mutex;
+
+    #[test]
+    fn every_unit_comes_to_one_task() {
+        for (tasks, count) in [(1, 5), (2, 1), (3, 100), (4, 0)] {
+            let done = Mutex::new(vec![0; count]);
+            let mut scratch = vec![0.0; 2 * tasks];
+            share_with_scratch(&mut scratch, tasks, count, |units, part| {
+                assert_eq!(part.len(), 2, "{tasks} tasks share the scratch");
+                for unit in units {
+                    done.lock().unwrap_or_else(std::sync::PoisonError::into_inner)[unit] += 1;
+                }
+            });
+            let done = done.into_inner().unwrap_or_default();
+            assert_eq!(done, vec![1; count], "{tasks} tasks, {count} units");
+        }
     }
 }

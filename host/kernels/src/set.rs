@@ -1,11 +1,15 @@
 //! Which instructions a kernel may use, and on how many threads it runs.
 
+use crate::gemm::{Words, tiles};
+
 /// A family of instructions for which every kernel has a version.
 ///
 /// Two sets may round differently. Within one set a kernel gives the same bits
 /// on any number of threads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum KernelSet {
+    /// As [`Self::Avx512`], with products of bf16 on tile registers (AMX-BF16) where both operands are bf16.
+    AmxBf16,
     /// As [`Self::Avx512`], with products of bf16 pairs (AVX512-BF16) where both operands are bf16.
     Avx512Bf16,
     /// 512-bit vectors with fused multiply-add (x86-64 with AVX-512 F, BW, DQ and VL).
@@ -18,7 +22,7 @@ pub enum KernelSet {
 
 impl KernelSet {
     /// All sets, the fastest first.
-    pub const ALL: [Self; 4] = [Self::Avx512Bf16, Self::Avx512, Self::Avx2, Self::Plain];
+    pub const ALL: [Self; 5] = [Self::AmxBf16, Self::Avx512Bf16, Self::Avx512, Self::Avx2, Self::Plain];
 
     /// The fastest set that this machine can run.
     #[must_use]
@@ -26,10 +30,11 @@ impl KernelSet {
         Self::ALL.into_iter().find(|set| set.available()).unwrap_or(Self::Plain)
     }
 
-    /// The name used in plans and profiles: `avx512-bf16`, `avx512`, `avx2` or `plain`.
+    /// The name used in plans and profiles: `amx-bf16`, `avx512-bf16`, `avx512`, `avx2` or `plain`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
+            Self::AmxBf16 => "amx-bf16",
             Self::Avx512Bf16 => "avx512-bf16",
             Self::Avx512 => "avx512",
             Self::Avx2 => "avx2",
@@ -44,10 +49,14 @@ impl KernelSet {
     }
 
     /// Whether this machine has the instructions. Kernels refuse a set it lacks.
+    ///
+    /// The first question for [`Self::AmxBf16`] asks the operating system for the registers, for the whole process.
     #[cfg(target_arch = "x86_64")]
     #[must_use]
     pub fn available(self) -> bool {
         match self {
+            // Tests of this crate run it anywhere, with tiles in memory.
+            Self::AmxBf16 => Self::Avx512.available() && (cfg!(test) || crate::gemm::amx::usable()),
             Self::Avx512Bf16 => is_x86_feature_detected!("avx512bf16") && Self::Avx512.available(),
             Self::Avx512 => {
                 is_x86_feature_detected!("avx512f")
@@ -68,20 +77,38 @@ impl KernelSet {
         self == Self::Plain
     }
 
-    /// Rows of the register tile. The tile's accumulators, one vector group of
-    /// the right operand and one broadcast value fill the vector registers.
-    pub(crate) const fn tile_rows(self) -> usize {
-        match self {
-            Self::Avx512Bf16 | Self::Avx512 => 12,
-            Self::Avx2 | Self::Plain => 6,
+    /// Rows that are multiplied together. In vector registers the sums, one vector group of the right
+    /// operand and one broadcast value fill them; tile registers hold two tiles of rows.
+    pub(crate) const fn tile_rows(self, words: Words) -> usize {
+        match (self, words) {
+            (Self::AmxBf16, Words::Pairs) => tiles::ROWS,
+            (Self::AmxBf16 | Self::Avx512Bf16 | Self::Avx512, _) => 12,
+            (Self::Avx2 | Self::Plain, _) => 6,
         }
+    }
+
+    /// The rows by which work is cut, when its words are not known yet.
+    pub(crate) const fn unit_rows(self) -> usize {
+        self.tile_rows(if self.has_pairs() { Words::Pairs } else { Words::Singles })
+    }
+
+    /// So many rows and the padding that they take with any words.
+    pub(crate) fn padded_rows(self, rows: usize) -> usize {
+        let padded = |words| rows.next_multiple_of(self.tile_rows(words));
+        padded(Words::Singles).max(padded(Words::Pairs))
+    }
+
+    /// Whether what is not a product runs on 512-bit vectors.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) const fn has_avx512(self) -> bool {
+        matches!(self, Self::AmxBf16 | Self::Avx512Bf16 | Self::Avx512)
     }
 
     /// Values in a vector. The register tile has two vectors of columns, or one
     /// where no more columns are left.
     pub(crate) const fn lanes(self) -> usize {
         match self {
-            Self::Avx512Bf16 | Self::Avx512 => 16,
+            Self::AmxBf16 | Self::Avx512Bf16 | Self::Avx512 => 16,
             Self::Avx2 => 8,
             Self::Plain => 4,
         }
@@ -94,7 +121,7 @@ impl KernelSet {
 
     /// Whether bf16 operands are multiplied in pairs.
     pub(crate) const fn has_pairs(self) -> bool {
-        matches!(self, Self::Avx512Bf16)
+        matches!(self, Self::AmxBf16 | Self::Avx512Bf16)
     }
 }
 

@@ -403,10 +403,10 @@ macro_rules! per_set {
             match set {
                 // SAFETY: every kernel asserts at its entry that the set is available.
                 #[cfg(target_arch = "x86_64")]
-                $crate::set::KernelSet::Avx512 | $crate::set::KernelSet::Avx512Bf16 => unsafe { avx512($($arg),+) },
+                set if set.has_avx512() => unsafe { avx512 $(::<$($param),+>)? ($($arg),+) },
                 // SAFETY: as above.
                 #[cfg(target_arch = "x86_64")]
-                $crate::set::KernelSet::Avx2 => unsafe { avx2($($arg),+) },
+                $crate::set::KernelSet::Avx2 => unsafe { avx2 $(::<$($param),+>)? ($($arg),+) },
                 _ => $body::<$crate::simd::Plain, $($($param),+)?>($($arg),+),
             }
         }

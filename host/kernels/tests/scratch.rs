@@ -74,6 +74,19 @@ fn linear_case<A: Activations>(exec: Exec, rng: &mut Rng) {
     });
 }
 
+/// Packed weights are decoded on the stack: a layer declares and takes the same as over plain ones.
+fn packed_case<A: Activations>(exec: Exec, rng: &mut Rng) {
+    let format = rng.pick(&Format::ALL);
+    let shape = LinearShape { rows: rng.size(0, 600), inputs: 256 * rng.size(1, 4), outputs: rng.size(0, 600) };
+    let x: Vec<A> = rng.values(shape.rows * shape.inputs);
+    let (elements, bytes) = format.block();
+    let w = vec![0; shape.inputs * shape.outputs / elements * bytes];
+    let mut y: Vec<A> = rng.values(shape.rows * shape.outputs);
+    check("linear of packed weights", exec, linear_scratch(&shape, exec), || {
+        linear(exec, &shape, &x, Packed::new(format, &w, 1.0), None, Activation::None, &mut y);
+    });
+}
+
 fn conv_case<A: Activations>(exec: Exec, rng: &mut Rng) {
     let shape = ConvShape {
         input: [rng.size(1, 4), rng.size(1, 20), rng.size(1, 20)],
@@ -157,6 +170,8 @@ fn declared_scratch_is_what_is_allocated() {
                 let exec = Exec::new(set, rng.size(1, 3));
                 linear_case::<f32>(exec, rng);
                 linear_case::<bf16>(exec, rng);
+                packed_case::<f32>(exec, rng);
+                packed_case::<bf16>(exec, rng);
                 conv_case::<f32>(exec, rng);
                 conv_case::<bf16>(exec, rng);
                 attention_case::<f32>(exec, rng);

@@ -44,6 +44,12 @@ pub enum ErrorClass {
     Lock = 12,
     /// A search was stopped before it had a result.
     Stopped = 13,
+    /// The device was lost while a run was on it.
+    DeviceLost = 15,
+    /// A GPU was asked for, and there is none that can be used.
+    NoGpu = 16,
+    /// A weight file changed, vanished or could not be read while a run used it.
+    Reading = 14,
     /// A policy's scenario did not end as its text says.
     Scenarios = 24,
     /// The doctor found a problem of this machine.
@@ -139,6 +145,15 @@ pub enum Error {
     /// The run was interrupted.
     #[error("interrupted; the checkpoint is in {0}: run the same command with --resume to go on")]
     Interrupted(PathBuf),
+    /// Copying weights was interrupted.
+    #[error("interrupted while weights were copied; what was copied is in {0}: run the same command again to go on")]
+    Unfinished(PathBuf),
+    /// More is asked for than a control group lets the process have.
+    #[error("{0}")]
+    Limit(String),
+    /// A GPU that was asked for cannot be used.
+    #[error("{0}")]
+    NoGpu(String),
     /// A lock file that cannot be used.
     #[error(transparent)]
     Lock(#[from] LockError),
@@ -178,10 +193,11 @@ impl Error {
             Self::Output { .. } => ErrorClass::Output,
             Self::Media(error) => media_class(error),
             Self::Kept { source, .. } | Self::Job { source, .. } => source.class(),
-            Self::Interrupted(_) => ErrorClass::Interrupted,
+            Self::Interrupted(_) | Self::Unfinished(_) => ErrorClass::Interrupted,
             Self::DeviceMemory(_) => ErrorClass::DeviceMemory,
-            Self::HostMemory(_) => ErrorClass::HostMemory,
+            Self::HostMemory(_) | Self::Limit(_) => ErrorClass::HostMemory,
             Self::Lock(_) => ErrorClass::Lock,
+            Self::NoGpu(_) => ErrorClass::NoGpu,
             Self::Gate(verdict, _) => match verdict {
                 Verdict::NoLongerFits => ErrorClass::NoLongerFits,
                 Verdict::Slower => ErrorClass::Slower,
@@ -195,7 +211,9 @@ impl Error {
                 DeviceError::OutOfDeviceMemory { .. } => ErrorClass::DeviceMemory,
                 DeviceError::OutOfHostMemory { .. } => ErrorClass::HostMemory,
                 DeviceError::Weights { .. } => ErrorClass::Model,
+                DeviceError::Reading { .. } => ErrorClass::Reading,
                 DeviceError::Output(_) => ErrorClass::Output,
+                DeviceError::Lost(_) => ErrorClass::DeviceLost,
                 DeviceError::Compute(_) => ErrorClass::Internal,
             },
         }

@@ -8,7 +8,7 @@ use loadline_core::{Job, Knobs, ModelSpec, Request, Size, TileSize};
 use loadline_models::ops::{KernelSet, StreamedCuda};
 use loadline_models::pipeline::{self, PipelineError, PipelineSource, RequestError, WanRecipe};
 use loadline_models::schedule::SamplerOptions;
-use loadline_models::spec::{Folder, catalog_model};
+use loadline_models::spec::{Folder, StorageRule, catalog_model};
 use loadline_models::{catalog, spec};
 use serde_json::Value;
 
@@ -37,6 +37,7 @@ pub struct Model {
     configs: BTreeMap<String, Value>,
     scheduler: Value,
     index: Value,
+    packed: bool,
 }
 
 impl Model {
@@ -61,7 +62,28 @@ impl Model {
         let configs = spec.components.iter().filter_map(|c| Some((c.name.clone(), config(&c.name)?))).collect();
         let json = |path: &str| entry.json(path).unwrap_or(Value::Null);
         let (scheduler, index) = (json("scheduler/scheduler_config.json"), json("model_index.json"));
-        Ok(Self { spec, folder: None, configs, scheduler, index })
+        Ok(Self { spec, folder: None, configs, scheduler, index, packed: false })
+    }
+
+    /// The same model with so many of a component's equal layers: what takes as long a layer and less in all. Only
+    /// an entry of the catalog can be changed, since a folder's weights are what they are.
+    ///
+    /// # Errors
+    /// If the model is a folder, or the component has no such number in its config or is not there.
+    pub fn with_layers(mut self, component: &str, layers: u64) -> Result<Self, Error> {
+        let refused = |text: &str| Error::Request(format!("--layers {component}={layers}: {text}"));
+        if self.folder.is_some() {
+            return Err(refused("the model is a folder; name one of `loadline model list`"));
+        }
+        let config = self.configs.get_mut(component).filter(|config| config.get("num_layers").is_some());
+        let config =
+            config.ok_or_else(|| refused("the model has no such component with `num_layers` in its config"))?;
+        config["num_layers"] = layers.into();
+        let found = self.spec.components.iter_mut().find(|c| c.name == component);
+        let found = found.ok_or_else(|| refused("the model has no such component"))?;
+        *found = spec::component(component, &found.class, config).map_err(|e| refused(&e.to_string()))?;
+        self.spec.name = format!("{}-{component}-{layers}", self.spec.name);
+        Ok(self)
     }
 
     fn folder(path: &Path) -> Result<Self, Error> {
@@ -69,7 +91,13 @@ impl Model {
         let configs = folder.components.iter().map(|c| (c.name.clone(), c.config.clone())).collect();
         let scheduler = folder.json("scheduler/scheduler_config.json")?;
         let (spec, index) = (folder.model.clone(), folder.index.clone());
-        Ok(Self { spec, folder: Some(folder), configs, scheduler, index })
+        Ok(Self { spec, folder: Some(folder), configs, scheduler, index, packed: false })
+    }
+
+    /// The same model where its blocks are read from a copy in which they lie as on the device: nothing is converted.
+    #[must_use]
+    pub fn packed(self) -> Self {
+        Self { packed: true, ..self }
     }
 
     /// The config of a component, if one is known.
@@ -164,7 +192,11 @@ impl Model {
         kernels: Arc<dyn KernelSet>,
     ) -> Result<Job, Error> {
         let config = |name: &str| self.configs.get(name).cloned();
-        Ok(pipeline::forecast_job(&self.source(&config, sampling), request, knobs, kernels)?)
+        let mut job = pipeline::forecast_job(&self.source(&config, sampling), request, knobs, kernels)?;
+        if self.packed {
+            job.blocks.iter_mut().for_each(|block| (block.file, block.conversion) = (block.slab, None));
+        }
+        Ok(job)
     }
 
     /// The recipe of a run.
@@ -192,12 +224,18 @@ impl Model {
         PipelineSource { model: &self.spec, config, scheduler: &self.scheduler, index: &self.index, sampling }
     }
 
+    /// What cannot be stored as the knobs ask and stays plain, one line for each component.
+    #[must_use]
+    pub fn kept_plain(&self, knobs: &Knobs) -> Vec<String> {
+        let kept = |c| spec::kept_plain(c, knobs).map(|kept| kept.to_string());
+        self.spec.components.iter().filter_map(kept).collect()
+    }
+
     /// The storage type that a component has when nobody says otherwise.
     #[must_use]
     pub fn default_storage(&self, component: &str) -> Option<loadline_core::DType> {
         let component = self.spec.component(component)?;
-        let tensor = component.tensors.iter().find(|t| !t.keep_f32)?;
-        Some(spec::storage_of(component, tensor, &Knobs::default()))
+        component.tensors.iter().any(|t| !t.keep_f32).then(|| StorageRule::new(component, &Knobs::default()).storage())
     }
 }
 

@@ -1,6 +1,7 @@
 //! The JSON that scripts read. Fields are only ever added; `schema` says which version this is.
 
 use loadline_core::{Bytes, Machine, Nanos, Reservation, StageForecast};
+use loadline_device::disk::{Report as DiskReport, Way};
 use serde_json::{Value, json};
 
 use crate::deviation::Rehearsal;
@@ -108,6 +109,18 @@ pub fn rehearsal_json(rehearsal: &Rehearsal) -> Value {
     })
 }
 
+/// How weights were read; `reads` is null if none were, or on a GPU.
+#[must_use]
+pub fn disk_json(disk: &DiskReport) -> Value {
+    json!({
+        "reads": disk.way.map(Way::name),
+        "in_flight": disk.in_flight,
+        "bytes": disk.bytes,
+        "straight_bytes": disk.straight,
+        "notes": disk.notes,
+    })
+}
+
 /// A run: its forecast and what was measured.
 #[must_use]
 pub fn run_json(planned: &Planned, machine: &Machine, measured: &Measured) -> Value {
@@ -123,6 +136,7 @@ pub fn run_json(planned: &Planned, machine: &Machine, measured: &Measured) -> Va
         "first_pass": measured.first_pass,
         "stages": stages.collect::<Vec<_>>(),
         "redecisions": measured.redecisions,
+        "disk": disk_json(&measured.disk),
     });
     value
 }

@@ -14,7 +14,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use loadline::core::{Bytes, Cfg, DType, Size};
 use loadline::memory::{Counting, Domain, live, peak, reset_peak};
 use loadline::{Error, ErrorClass, JobSpec, Outcome, ResultSink, Session};
-use support::{golden_job, run, session, session_of, synthetic};
+use support::{golden_job, run, session, session_of, stored, synthetic};
 
 #[global_allocator]
 static ALLOCATOR: Counting<System> = Counting(System);
@@ -137,6 +137,36 @@ fn the_forecast_is_what_a_large_model_takes() {
         assert!(least >= Bytes::mib(256), "the model is too small for this test: {least}");
         let worst = check_budgets(&mut session, policy, &job, Bytes::ZERO);
         eprintln!("{policy}, from {least}: forecast at most {:.2} % above measured", 100.0 * worst);
+    }
+}
+
+/// Weights that are converted on their way to the device, streamed and resident; what is packed stays packed there.
+#[test]
+fn the_forecast_is_what_every_storage_type_takes() {
+    let _alone = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("model");
+    stored::wide(&folder);
+    let mut job = short_job(dir.path());
+    let mut weights = Vec::new();
+    for storage in DType::ALL {
+        let mut session = session_of(&folder, "auto-tune", &[]);
+        job.asked.knobs.storage = vec![(String::new(), storage)];
+        let least = smallest_budget(&session, &job);
+        let tight = run(&mut session, &with_vram(&job, least));
+        check_outcome(&format!("{storage} in {least}"), &tight, SLACK);
+        let whole = run(&mut session, &job);
+        check_outcome(&format!("{storage} in all there is"), &whole, SLACK);
+        let matrices = whole.planned.job.blocks.iter().filter(|b| b.name.starts_with("transformer.blocks."));
+        weights.push(matrices.map(|b| b.slab).max().unwrap().as_f64());
+    }
+    let packed = DType::ALL.into_iter().zip(weights).filter(|(dtype, _)| !dtype.is_plain());
+    let bf16 = 2.0 * f64::from(12 * 256 * 256);
+    for (dtype, slab) in packed {
+        let bits = dtype.block_bytes() as f64 / dtype.block_elements() as f64;
+        let share = slab / bf16;
+        // Vectors stay plain: they are few.
+        assert!(share > bits / 2.0 && share < bits / 2.0 + 0.07, "{dtype}: {share} of bf16");
     }
 }
 

@@ -1,11 +1,16 @@
 //! From configs and weight files to a [`ModelSpec`].
 
 mod folder;
+mod names;
+mod scales;
+mod storage;
 
-use loadline_core::{BlockSpec, Component, DType, Knobs, ModelSpec, TensorSpec};
+use loadline_core::{BlockSpec, Component, ModelSpec, TensorSpec};
 use serde_json::Value;
 
 pub use folder::{Folder, FolderComponent, SpecError};
+pub use scales::scale_of;
+pub use storage::{KeptPlain, StorageRule, kept_plain, storage_of};
 
 use crate::arch::{cogvideox_vae, kl_vae, wan_vae};
 use crate::catalog::CatalogEntry;
@@ -23,37 +28,6 @@ const GATHERED: [&str; 4] = [
 #[must_use]
 pub fn is_gathered(tensor: &str) -> bool {
     GATHERED.contains(&tensor)
-}
-
-/// The storage type of one tensor under given knobs; for many tensors, ask a [`StorageRule`].
-#[must_use]
-pub fn storage_of(component: &Component, tensor: &TensorSpec, knobs: &Knobs) -> DType {
-    StorageRule::new(component, knobs).of(tensor)
-}
-
-/// The storage types of a component's tensors under given knobs.
-#[derive(Clone, Copy, Debug)]
-pub struct StorageRule {
-    storage: DType,
-    keeps_f32: bool,
-}
-
-impl StorageRule {
-    /// The rule of a component. It looks at every tensor once, to find the type that most of the file has.
-    ///
-    /// The reference keeps T5's `wo` in f32 only beside f16, whose range is too small for it.
-    #[must_use]
-    pub fn new(component: &Component, knobs: &Knobs) -> Self {
-        let storage = knobs.storage_of(&component.name).or_else(|| component.file_dtype()).unwrap_or(DType::Bf16);
-        let only_beside_f16 = component.class.ends_with("T5EncoderModel");
-        Self { storage, keeps_f32: !only_beside_f16 || storage == DType::F16 }
-    }
-
-    /// The storage type of one tensor.
-    #[must_use]
-    pub fn of(&self, tensor: &TensorSpec) -> DType {
-        if tensor.keep_f32 && self.keeps_f32 { DType::F32 } else { self.storage }
-    }
 }
 
 /// The model of a catalog entry, whose files nobody has read: types are unknown.

@@ -286,6 +286,7 @@ fn blocks(folder: &Path, component: &str, dtype: DType) -> Fallible<Blocks> {
                 file_dtype: DType::F32,
                 place: *place,
                 dtype: *dtype,
+                scale: 1.0,
             });
         }
         blocks.insert(block.name.clone(), block_weights(&layout, &load_block(&files, &source)?));

@@ -4,7 +4,8 @@ use half::bf16;
 use loadline_core::DType;
 use loadline_device::SlabView;
 use loadline_kernels::{
-    AttentionOptions, AttentionShape, Element, Exec, GroupNorm, GroupNormShape, LayerNorm, LinearShape, PerRow, Weights,
+    AttentionOptions, AttentionShape, Element, Exec, Format, GroupNorm, GroupNormShape, LayerNorm, LinearShape, Matrix,
+    Packed, PerRow, Weights,
 };
 use loadline_models::ops::{Activation as Act, Backend, Bias, Call, Modulation, OpError, Tensor, Weight};
 
@@ -44,6 +45,35 @@ fn weights(w: &W) -> Result<Weights<'_>, OpError> {
     let wide = view.f32().map(Weights::F32);
     let half = || view.bf16().map(Weights::Bf16).or_else(|| view.f16().map(Weights::F16));
     wide.or_else(half).ok_or_else(|| failed(&format!("weights stored as {} cannot be computed with", w.dtype)))
+}
+
+/// The weights of a linear layer, which may be packed with scales.
+fn matrix(w: &W) -> Result<Matrix<'_>, OpError> {
+    let Some(format) = format(w.dtype) else { return weights(w).map(Matrix::Plain) };
+    let bytes = w.data.bytes();
+    let packed = match (format, bytes.split_last_chunk()) {
+        (Format::F8E4M3, Some((elements, scale))) => Packed::new(format, elements, f32::from_le_bytes(*scale)),
+        _ => Packed::new(format, bytes, 1.0),
+    };
+    Ok(Matrix::Packed(packed))
+}
+
+/// How weights of a type are packed, if they are.
+fn format(dtype: DType) -> Option<Format> {
+    Some(match dtype {
+        DType::F8E4M3 => Format::F8E4M3,
+        DType::Q8_0 => Format::Q8_0,
+        DType::Q6K => Format::Q6K,
+        DType::Q5K => Format::Q5K,
+        DType::Q4K => Format::Q4K,
+        DType::Q3K => Format::Q3K,
+        DType::Q2K => Format::Q2K,
+        DType::Q5_1 => Format::Q5_1,
+        DType::Q5_0 => Format::Q5_0,
+        DType::Q4_1 => Format::Q4_1,
+        DType::Q4_0 => Format::Q4_0,
+        _ => return None,
+    })
 }
 
 fn optional(w: Option<&W>) -> Result<Option<Weights<'_>>, OpError> {
@@ -226,7 +256,7 @@ fn per_row(values: &[f32], cols: usize) -> PerRow<'_> {
 fn linear<A: Activation>(exec: Exec, x: &T, w: &W, b: Option<&W>, act: Act) -> Done {
     let (rows, inputs, outputs) = (x.rows(), x.channels(), w.shape[0]);
     let shape = LinearShape { rows, inputs, outputs };
-    let (w, b, act) = (weights(w)?, optional(b)?, activation(act)?);
+    let (w, b, act) = (matrix(w)?, optional(b)?, activation(act)?);
     resized::<A>(x, rows * outputs, |x, y| loadline_kernels::linear(exec, &shape, x, w, b, act, y))
 }
 

@@ -6,6 +6,8 @@
 
 mod backend;
 mod compute;
+#[cfg(feature = "cuda")]
+pub mod cuda;
 mod kernels;
 mod store;
 

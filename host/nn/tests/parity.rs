@@ -92,9 +92,11 @@ fn blocks(component: &str, storage: DType) -> Blocks {
                 file_dtype: DType::F32,
                 place: *place,
                 dtype: *dtype,
+                scale: 1.0,
             }
         };
-        let source = BlockSource { segments: layout.tensors.iter().map(segment).collect() };
+        let segments = layout.tensors.iter().map(segment).collect();
+        let source = BlockSource { segments, ..BlockSource::default() };
         let slab = load_block(&files, &source).unwrap();
         (spec.blocks[index].name.clone(), block_weights(&layout, &slab))
     };

@@ -49,8 +49,8 @@ impl Source {
         let elements = shape.iter().product();
         assert!(elements <= Self::ELEMENTS);
         let (file_dtype, tensor) = (DType::F32, String::new());
-        let segment = Segment { tensor, file: 0, offset: 0, elements, file_dtype, place: 0, dtype };
-        let slab = load_block(&self.files, &BlockSource { segments: vec![segment] }).unwrap();
+        let segment = Segment { tensor, file: 0, offset: 0, elements, file_dtype, place: 0, dtype, scale: 1.0 };
+        let slab = load_block(&self.files, &BlockSource { segments: vec![segment], ..BlockSource::default() }).unwrap();
         Weight { shape: shape.to_vec(), dtype, data: SlabView { slab, offset: 0, elements, dtype } }
     }
 }

@@ -62,6 +62,7 @@ impl Profile {
             all.extend(recorded.sites.iter().map(|rows| rows.provenance));
             all.extend(recorded.allocation.iter().map(|rate| rate.provenance));
             let contention = recorded.contention.iter().flat_map(|c| [&c.compute, &c.load]);
+            all.extend(recorded.calibration.iter().filter_map(|l| l.start_ns.as_ref()).map(|known| known.provenance));
             let levels = recorded.calibration.iter().map(|level| &level.factor);
             all.extend(contention.chain(levels).map(|figure| figure.provenance));
         }
@@ -96,7 +97,8 @@ fn contention(part: &ContentionPart) -> Contention {
 }
 
 fn level(part: &LevelPart) -> Level {
-    Level { stage: part.stage, dtype: part.dtype, factor: part.factor.spread }
+    let start_ns = part.start_ns.as_ref().map_or(0.0, |known| known.value);
+    Level { stage: part.stage, dtype: part.dtype, start_ns, factor: part.factor.spread }
 }
 
 fn link(part: &LinkPart) -> LinkSpec {

@@ -88,7 +88,7 @@ pub fn nearest<'a>(sheet: &Datasheet, references: impl IntoIterator<Item = &'a R
 /// # Errors
 /// If a recorded rate lacks a peak on either side, or the reference's kernels are not CUDA's.
 pub fn derive(sheet: &Datasheet, reference: &Reference) -> Result<DevicePart, DeriveError> {
-    if reference.kernel_set != "cuda" {
+    if !reference.kernel_set.starts_with("cuda") {
         return Err(DeriveError::KernelSet {
             card: sheet.name.clone(),
             reference: reference.name.clone(),

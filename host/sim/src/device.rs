@@ -22,6 +22,8 @@ pub struct SimDevice<'a> {
     compute: Nanos,
     loads: Loads<'a>,
     send: SendLane,
+    /// The stage that ran last.
+    stage: Option<usize>,
     /// Absent where every call is to be simulated.
     marks: Option<Marks>,
     buffers: u64,
@@ -37,6 +39,7 @@ impl<'a> SimDevice<'a> {
             compute: Nanos::ZERO,
             loads: Loads::new(times, blocks, warm),
             send: SendLane::default(),
+            stage: None,
             marks: (!full).then(Marks::default),
             buffers: 0,
         }
@@ -98,16 +101,18 @@ impl Device for SimDevice<'_> {
         Ok(self.loads.push(order, after))
     }
 
-    fn run(&mut self, order: TaskOrder, ready: Moment) -> Result<(Moment, Span), DeviceError> {
+    fn run(&mut self, order: TaskOrder, ready: Moment) -> Result<(Moment, Option<Span>), DeviceError> {
         let at = order.at;
         let start = self.compute.max(self.loads.when(ready));
-        let end = self.loads.beside(start, self.times.task(at.stage, order.template, at.task));
+        let first = self.stage.replace(at.stage) != Some(at.stage);
+        let once = if first { self.times.start(at.stage) } else { Nanos::ZERO };
+        let end = self.loads.beside(start, once + self.times.task(at.stage, order.template, at.task));
         self.compute = end;
         let send = self.times.send(at.stage, order.template, at.task);
         if send > Nanos::ZERO {
             self.send.push(end, send);
         }
-        Ok((Moment::At(end), Span { start, end }))
+        Ok((Moment::At(end), Some(Span { start, end })))
     }
 
     fn settle(&mut self, spans: &mut dyn FnMut(LoadOrder, Span)) -> Result<Nanos, DeviceError> {

@@ -40,6 +40,8 @@ struct StageTimes {
     tasks: Vec<Nanos>,
     /// Sending results to the host, which follows the task.
     sends: Vec<Nanos>,
+    /// What the stage's first task takes longer.
+    start: Nanos,
 }
 
 impl Times {
@@ -58,7 +60,7 @@ impl Times {
         let stage = |passes: Vec<Vec<Nanos>>| {
             let width = passes.first().map_or(0, Vec::len);
             let tasks = passes.concat();
-            StageTimes { width, sends: vec![Nanos::ZERO; tasks.len()], tasks }
+            StageTimes { width, sends: vec![Nanos::ZERO; tasks.len()], tasks, start: Nanos::ZERO }
         };
         let none = vec![Nanos::ZERO; loads.len()];
         Self {
@@ -79,6 +81,12 @@ impl Times {
     pub fn task(&self, stage: usize, template: usize, task: usize) -> Nanos {
         let stage = &self.stages[stage];
         stage.tasks[template * stage.width + task]
+    }
+
+    /// What the first task that runs of a stage takes on top.
+    #[must_use]
+    pub fn start(&self, stage: usize) -> Nanos {
+        self.stages[stage].start
     }
 
     /// The time to send a task's results to the host.
@@ -206,6 +214,7 @@ impl<'j> Kinds<'j> {
                 width: stage.tasks_per_pass(),
                 tasks: tasks.try_each(|task| machine.task_time(stage.kind, task, estimate))?,
                 sends: tasks.each(send),
+                start: machine.start_time(stage, estimate),
             })
         };
         let copies = |tier| self.blocks.each(|block| machine.copy_time(tier, block.slab, estimate));

@@ -4,7 +4,7 @@
 mod common;
 
 use common::{job, machine, rolling};
-use loadline_core::{Bytes, Estimate, Load, Nanos, Tier};
+use loadline_core::{BlockId, Bytes, Estimate, Load, Nanos, Slot, Tier};
 use loadline_engine::{
     Audited, Budgeted, Device, DeviceError, Engine, EngineError, Fault, Faulty, Injection, Metered, Moment, Silent,
     Start, contract,
@@ -132,6 +132,33 @@ fn a_slower_disk_costs_what_it_reads() {
     let (usual, early, late) = (time(Vec::new()), time(slower(0)), time(slower(5)));
     assert!(usual < early, "{usual} {early}");
     assert_eq!(late, usual, "after the last load nothing is read");
+}
+
+/// What is held is what the plan declares: a kept slot of another size is given back, and its block loaded anew.
+#[test]
+fn a_kept_slot_of_another_size_is_another_slot() {
+    let (job, machine) = (job(&[(100, 10), (90, 10), (80, 10)], 4), machine(4, false));
+    let times = Times::new(&job, &machine, Estimate::Median).unwrap();
+    let device = Metered::new(Budgeted::new(SimDevice::new(&times, 3, false, true), Bytes(250), 1));
+    let mut engine = Engine::new(device, false);
+    let mut loads = 0;
+    let mut check = |bytes: u64, fresh: u64| {
+        let mut plan = rolling(&job, &[false, true, false], 1, Tier::Host);
+        let stage = &mut plan.stages[0];
+        let resident = stage.prologue.iter().find(|load| load.block == BlockId(1)).unwrap().slot as usize;
+        stage.slots[resident] = Slot { bytes: Bytes(bytes), keep: true };
+        // Nothing but the resident and the one slot for the others, which has the size of the largest.
+        engine.device.inner.set_budget(Bytes(bytes + 100));
+        engine.realise(&job, &plan, Start::default(), &mut Silent).unwrap();
+        let usage = engine.device.usage();
+        assert_eq!((usage.in_use, engine.kept_bytes()), (Bytes(bytes), Bytes(bytes)), "{bytes}");
+        assert_eq!(usage.loads, loads + 8 + fresh, "{bytes}: eight loads pass through the other slot");
+        loads = usage.loads;
+    };
+    check(150, 1);
+    check(150, 0);
+    check(90, 1);
+    check(150, 1);
 }
 
 /// A delay is in the time of the run and of what it held up, and nothing waits for it.

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::tidy::lists::TEST_COMMAND;
-use crate::{Outcome, Stop, contract, guests, shell, tidy};
+use crate::{Outcome, Stop, contract, cuda_check, guests, shell, tidy};
 
 type Step = fn(&Path, &mut Tally) -> Outcome;
 
@@ -19,6 +19,7 @@ const STEPS: &[(&str, Step)] = &[
     ("contract", |root, _| contract::check(root)),
     ("guests", |root, _| guests::check(root)),
     ("clippy", |root, _| cargo(root, "clippy --release --locked --workspace --all-targets -- -D warnings")),
+    ("cuda", |root, _| cuda_check::in_ci(root)),
     ("test", test),
 ];
 

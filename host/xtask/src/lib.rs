@@ -7,6 +7,8 @@
 
 pub mod ci;
 pub mod contract;
+pub mod cuda_check;
+pub mod cuda_kernels;
 pub mod fuzz;
 pub mod guests;
 pub mod rust;

@@ -16,6 +16,10 @@ usage: cargo xtask <command>
                      take policies/components/ as the guests that every later host must load
   contract --freeze VERSION
                      publish a version: from then on none of its files may change
+  cuda-check         compile what knows CUDA, and run its tests over the mock of the driver
+  cuda-kernels       compile the kernels of host/cuda/kernels to host/cuda/ptx
+  cuda-kernels --check
+                     prove that host/cuda/ptx is what the sources compile to
   fuzz TARGET --minutes N
                      fuzz a target of tests/fuzz, from what is kept of it and what was found so far
   fuzz TARGET --keep add the inputs that reach most code to those that the tests replay
@@ -43,6 +47,9 @@ fn run(args: &[&str]) -> xtask::Outcome {
         ["contract", "--check"] => xtask::contract::check(&root),
         ["contract", "--guests", version] => xtask::contract::take_guests(&root, version),
         ["contract", "--freeze", version] => xtask::contract::freeze(&root, version),
+        ["cuda-check"] => xtask::cuda_check::run(&root),
+        ["cuda-kernels"] => xtask::cuda_kernels::build(&root),
+        ["cuda-kernels", "--check"] => xtask::cuda_kernels::check(&root),
         ["fuzz", target, "--minutes", minutes] => xtask::fuzz::run(&root, target, minutes),
         ["fuzz", target, "--keep"] => xtask::fuzz::keep(&root, target),
         ["ci", steps @ ..] => xtask::ci::run(&root, steps),

@@ -81,7 +81,7 @@ impl<D: Device<Event: PartialEq + std::fmt::Debug>> Device for Watched<'_, D> {
         Ok(arrived)
     }
 
-    fn run(&mut self, order: TaskOrder, ready: D::Event) -> Result<(D::Event, Span), DeviceError> {
+    fn run(&mut self, order: TaskOrder, ready: D::Event) -> Result<(D::Event, Option<Span>), DeviceError> {
         if let Some((block, buffer)) = order.weights {
             let held = self.held.get_mut(&buffer).expect("a task with a buffer that is not there");
             let (content, arrived) = held.content.expect("a task with an empty buffer");

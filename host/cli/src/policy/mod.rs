@@ -86,7 +86,7 @@ pub(crate) enum PolicyCommand {
     },
     /// Play a project's scenarios and compare the plans with the texts beside them
     Test(test::TestArgs),
-    /// Write down what a policy is asked in a project's scenarios and what it says, to ask its source the same
+    /// Write down what a policy is asked in its scenarios and what it says, for tests that ask its source the same
     Record(record::RecordArgs),
     /// Compare policies over a corpus of jobs, GPUs and budgets: the leaderboard
     Bench(bench::BenchArgs),

@@ -18,6 +18,8 @@ pub fn fixture() -> PathBuf {
 
 pub fn loadline(dir: &Path, args: &str) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_loadline"));
+    // A machine with a GPU would run on that, with other numbers.
+    command.env("CUDA_VISIBLE_DEVICES", "-1");
     command.current_dir(dir).args(args.split_whitespace()).output().unwrap()
 }
 

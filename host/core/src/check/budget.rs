@@ -44,17 +44,34 @@ pub(super) fn device<'a>(
     })
 }
 
-/// Host bytes by reservation: masters of blocks, output frames, and the buffer that disk reads of
-/// streamed blocks pass through. A unified device needs none: it reads straight into its slots.
+/// The ring of buffers that reads of weight files pass through where device and host share their memory: what lies in a
+/// file as in its slot goes straight there, what is converted or lies otherwise goes through these. Eight reads of 1
+/// MiB in flight bring today's disks to their rate; more buffers would only take memory.
+pub const DISK_RING: Bytes = Bytes(8 << 20);
+
+/// The host budget as far as it is a policy's to give: without what the engine itself takes on any plan.
+#[must_use]
+pub fn offered(budget: Budget, machine: &Machine) -> Budget {
+    let own = if machine.device.unified { DISK_RING } else { Bytes::ZERO };
+    Budget { host: budget.host - own, pinned: budget.pinned.min(budget.host - own), ..budget }
+}
+
+/// Host bytes by reservation: masters of blocks, output frames, and what disk reads pass through. On a device of its
+/// own that is a buffer for the largest streamed block, from which the link takes it; a unified device has the
+/// [`DISK_RING`].
 #[must_use]
 pub fn host_reservations(plan: &Plan, job: &Job, machine: &Machine) -> Vec<Reservation> {
     let masters = |tier: Tier| -> Bytes {
         let homes = job.blocks.iter().zip(&plan.homes);
         homes.filter(|(_, t)| **t == tier).map(|(b, _)| b.slab).sum()
     };
-    let staged = |home: &Tier| *home == Tier::Disk && !machine.device.unified;
-    let from_disk = job.blocks.iter().zip(&plan.homes).filter(|(_, t)| staged(t));
-    let staging = from_disk.map(|(b, _)| b.slab.max(b.file)).max().unwrap_or(Bytes::ZERO);
+    let from_disk = job.blocks.iter().zip(&plan.homes).filter(|(_, home)| **home == Tier::Disk);
+    let largest = from_disk.map(|(b, _)| b.slab.max(b.file)).max().unwrap_or(Bytes::ZERO);
+    let staging = match machine.device.unified {
+        true if job.blocks.is_empty() => Bytes::ZERO,
+        true => DISK_RING,
+        false => largest,
+    };
     [
         ("pinned", masters(Tier::Pinned)),
         ("pageable", masters(Tier::Host)),
@@ -71,7 +88,7 @@ pub fn host_reservations(plan: &Plan, job: &Job, machine: &Machine) -> Vec<Reser
 #[must_use]
 pub fn least_host(job: &Job, machine: &Machine) -> Bytes {
     if machine.device.unified {
-        return job.frames_host;
+        return job.frames_host + if job.blocks.is_empty() { Bytes::ZERO } else { DISK_RING };
     }
     let mut blocks: Vec<(Bytes, Bytes)> = job.blocks.iter().map(|b| (b.slab.max(b.file), b.slab)).collect();
     blocks.sort_unstable_by(|a, b| b.cmp(a));

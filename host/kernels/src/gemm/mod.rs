@@ -3,7 +3,10 @@
 //! operand's columns in panels ([`pack`]). An element is summed in one order,
 //! that of the depth, whatever tile it falls into.
 
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod amx;
 pub(crate) mod pack;
+pub(crate) mod tiles;
 
 use crate::set::KernelSet;
 use crate::simd::{Left, Product, Simd, Singles, per_set};
@@ -70,9 +73,8 @@ impl<'a> Rows<'a> {
         Self { words, width: usize::MAX, step: depth, line: 0, runs: &[0], len: depth }
     }
 
-    /// Rows in panels as [`pack::pack_row_panels`] makes them; `runs` are [`panel_runs`].
-    pub(crate) fn panels(words: &'a [f32], set: KernelSet, depth: usize, runs: &'a [usize]) -> Self {
-        let rows = set.tile_rows();
+    /// Rows in panels of `rows` as [`pack::pack_row_panels`] makes them; `runs` are [`panel_runs`].
+    pub(crate) fn panels(words: &'a [f32], rows: usize, depth: usize, runs: &'a [usize]) -> Self {
         Self { words, width: rows, step: RUN, line: rows * depth, runs: &runs[..depth / RUN], len: RUN }
     }
 
@@ -95,9 +97,9 @@ impl<'a> Rows<'a> {
     }
 }
 
-/// Where the runs of a row panel start.
-pub(crate) fn panel_runs(set: KernelSet) -> [usize; RUNS] {
-    std::array::from_fn(|run| run * set.tile_rows() * RUN)
+/// Where the runs of a panel of `rows` start.
+pub(crate) fn panel_runs(rows: usize) -> [usize; RUNS] {
+    std::array::from_fn(|run| run * rows * RUN)
 }
 
 /// A product of packed panels: the shape of one call.
@@ -124,7 +126,7 @@ impl Panels {
 
     /// Values of the sums, the last register tile's padding included.
     pub(crate) fn sums_len(&self) -> usize {
-        self.rows.next_multiple_of(self.set.tile_rows()) * self.stride()
+        self.rows.next_multiple_of(self.set.tile_rows(self.words)) * self.stride()
     }
 
     /// `sums (+)= left . right`, row-major with [`Self::stride`].
@@ -159,9 +161,14 @@ fn multiply_pairs(panels: &Panels, left: &Rows<'_>, right: &[f32], sums: &mut [f
     fn avx512(panels: &Panels, left: &Rows<'_>, right: &[f32], sums: &mut [f32], add: bool) {
         multiply_for::<Avx512, Pairs>(panels, left, right, sums, add);
     }
-    assert!(panels.set.has_pairs(), "pairs need a set that multiplies them");
-    // SAFETY: every kernel asserts at its entry that the set is available.
-    unsafe { avx512(panels, left, right, sums, add) }
+    match panels.set {
+        KernelSet::AmxBf16 if amx::usable() => tiles::multiply(&mut amx::Amx, panels, left, right, sums, add),
+        // Only tests come here: the set is not available to others.
+        KernelSet::AmxBf16 => tiles::multiply(&mut tiles::Software::new(), panels, left, right, sums, add),
+        // SAFETY: every kernel asserts at its entry that the set is available.
+        KernelSet::Avx512Bf16 => unsafe { avx512(panels, left, right, sums, add) },
+        other => unreachable!("{} multiplies no pairs", other.name()),
+    }
 }
 
 #[cfg(not(target_arch = "x86_64"))]

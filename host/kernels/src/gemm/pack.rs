@@ -7,8 +7,9 @@
 
 use half::bf16;
 
-use crate::element::Word;
+use crate::element::{Element, Pair, Word};
 use crate::gemm::{DEPTH, RUN};
+use crate::packed::{PIECE, Packed};
 use crate::simd::{CHUNK, Simd, per_set};
 
 per_set! {
@@ -26,24 +27,31 @@ fn pack_rows_for<S: Simd, W: Word>(values: &[W], stride: usize, rows: usize, run
 }
 
 per_set! {
-    /// Packs rows as [`pack_rows`] does, in panels of a register tile's rows as
-    /// `[depth / RUN][ROWS][RUN]`, so that the tile reads a panel from front to
+    /// Packs rows as [`pack_rows`] does, in panels of `height` rows as
+    /// `[depth / RUN][height][RUN]`, so that the product reads a panel from front to
     /// back. Depth beyond the run becomes zeros; rows beyond the last stay as they are.
     pub(crate) fn pack_row_panels<W: Word>(
-        values: &[W], stride: usize, rows: usize, run: usize, out: &mut [f32],
+        values: &[W], stride: usize, rows: usize, run: usize, height: usize, out: &mut [f32],
     ) = pack_row_panels_for
 }
 
 #[inline(always)]
-fn pack_row_panels_for<S: Simd, W: Word>(values: &[W], stride: usize, rows: usize, run: usize, out: &mut [f32]) {
+fn pack_row_panels_for<S: Simd, W: Word>(
+    values: &[W],
+    stride: usize,
+    rows: usize,
+    run: usize,
+    height: usize,
+    out: &mut [f32],
+) {
     let depth = run.next_multiple_of(RUN);
-    for (p, panel) in out.chunks_exact_mut(S::ROWS * depth).enumerate() {
-        for r in 0..S::ROWS.min(rows - p * S::ROWS) {
-            let start = (p * S::ROWS + r) * stride;
+    for (p, panel) in out.chunks_exact_mut(height * depth).enumerate() {
+        for r in 0..height.min(rows - p * height) {
+            let start = (p * height + r) * stride;
             let (runs, rest) = values[start..start + run].as_chunks::<RUN>();
-            let mut out = panel[r * RUN..].chunks_mut(S::ROWS * RUN);
+            let mut out = panel[r * RUN..].chunks_mut(height * RUN);
             for (i, (run, out)) in runs.iter().zip(&mut out).enumerate() {
-                ask_for(values, start + S::ROWS * stride + i * RUN);
+                ask_for(values, start + height * stride + i * RUN);
                 copy(run, &mut out[..RUN]);
             }
             if let Some(out) = out.next() {
@@ -128,6 +136,80 @@ fn pack_cols_for<S: Simd, W: Word>(
                 let values = &values[(first + col) * stride + at..];
                 let columns = Columns { values, stride, count: CHUNK.min(valid - col), run };
                 columns.pack::<S>(Places::new(run, taps), width, &mut panel[at * width + col..]);
+            }
+        }
+    }
+}
+
+/// Words that packed weights are decoded to.
+pub(crate) trait Decoded: Word {
+    /// Values in a word.
+    const VALUES: usize;
+    const ZERO: Self;
+    /// Writes whole words.
+    fn store(values: &[f32], words: &mut [Self]);
+}
+
+impl Decoded for f32 {
+    const VALUES: usize = 1;
+    const ZERO: Self = 0.0;
+    #[inline(always)]
+    fn store(values: &[f32], words: &mut [Self]) {
+        words.copy_from_slice(values);
+    }
+}
+
+impl Decoded for Pair {
+    const VALUES: usize = 2;
+    const ZERO: Self = Self::ZERO;
+    #[inline(always)]
+    fn store(values: &[f32], words: &mut [Self]) {
+        for (word, values) in words.iter_mut().zip(values.as_chunks::<2>().0) {
+            *word = Self::new(bf16::narrow(values[0]), bf16::narrow(values[1]));
+        }
+    }
+}
+
+per_set! {
+    /// Packs columns as [`pack_cols`] does, each a row of packed weights that is decoded on its way: `cols` columns
+    /// from the row of `first.0` on, of which the `run` values from `first.1` on count; both are whole blocks. A
+    /// matrix's row has `stride` values. What is decoded lies on the stack, eight columns of [`PIECE`] values at a
+    /// time.
+    pub(crate) fn pack_coded_cols<W: Decoded>(
+        weights: Packed<'_>, stride: usize, first: (usize, usize), cols: usize, run: usize, panels: &mut [f32],
+    ) = pack_coded_cols_for
+}
+
+#[inline(always)]
+fn pack_coded_cols_for<S: Simd, W: Decoded>(
+    weights: Packed<'_>,
+    stride: usize,
+    (row, start): (usize, usize),
+    cols: usize,
+    run: usize,
+    panels: &mut [f32],
+) {
+    let depth = panels.len() / cols.next_multiple_of(S::LANES);
+    let mut values = [0f32; PIECE];
+    let mut words = [W::ZERO; CHUNK * PIECE];
+    for (first, width, panel) in columns::<S>(panels, depth) {
+        let valid = width.min(cols - first);
+        if valid < width {
+            panel.fill(0.0);
+        }
+        panel[run / W::VALUES * width..].fill(0.0);
+        for at in (0..run).step_by(PIECE) {
+            let piece = PIECE.min(run - at);
+            let count = piece / W::VALUES;
+            for col in (0..valid).step_by(CHUNK) {
+                let columns = CHUNK.min(valid - col);
+                for (c, words) in words.chunks_exact_mut(count).enumerate().take(columns) {
+                    let from = (row + first + col + c) * stride + start + at;
+                    weights.decode_blocks(from, &mut values[..piece]);
+                    W::store(&values[..piece], words);
+                }
+                let columns = Columns { values: &words, stride: count, count: columns, run: count };
+                columns.pack::<S>(Places::new(count, 1), width, &mut panel[at / W::VALUES * width + col..]);
             }
         }
     }

@@ -52,7 +52,7 @@ pub(crate) fn all() -> Vec<Case> {
                     width,
                     size: Size { width: w, height: h },
                     frames,
-                    steps: 2,
+                    steps: 4,
                     policy: POLICIES[(n + n / 12) % 4],
                     storage: if (n + s).is_multiple_of(2) { DType::F32 } else { DType::Bf16 },
                     cfg: GUIDANCE[(turn + s) % 3],

@@ -3,6 +3,7 @@
 //! ```text
 //! accuracy run PROFILE FOLDER          runs the corpus, writes FOLDER/runs.jsonl
 //! accuracy calibrate PROFILE FOLDER    writes FOLDER/calibrated.json from the runs that are not held out
+//! accuracy values PROFILE FOLDER       prints every stage of every run, for a spreadsheet
 //! accuracy table PROFILE FOLDER        prints the table of errors
 //! accuracy tasks PROFILE FOLDER CASE   prints one case task by task
 //! ```
@@ -58,12 +59,13 @@ pub(crate) struct Stage {
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let [mode, profile, folder, more @ ..] = args.as_slice() else {
-        panic!("usage: run|calibrate|table|tasks PROFILE FOLDER [CASE]")
+        panic!("usage: run|calibrate|values|table|tasks PROFILE FOLDER [CASE]")
     };
     let (profile, folder) = (Path::new(profile), Path::new(folder));
     match mode.as_str() {
         "run" => run(profile, folder),
         "tasks" => tasks::print(profile, folder, more[0].parse().unwrap()),
+        "values" => table::values(profile, folder),
         "calibrate" => table::calibrate(profile, folder),
         _ => table::print(profile, folder),
     }

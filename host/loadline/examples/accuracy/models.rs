@@ -20,7 +20,7 @@ pub(crate) struct Width {
     pub vae: u32,
 }
 
-/// Three widths; the last is Wan 1.3B's with three of its thirty blocks.
+/// Three widths; the last is Wan 1.3B's with three of its thirty blocks. Text encoders have the 24 blocks of UMT5-XXL.
 pub(crate) const WIDTHS: [Width; 3] = [
     Width { name: "narrow", heads: 6, head: 64, ffn: 1536, layers: 8, text: 256, vae: 16 },
     Width { name: "middle", heads: 8, head: 96, ffn: 3072, layers: 6, text: 512, vae: 32 },
@@ -48,7 +48,7 @@ pub(crate) fn write(root: &Path) {
             ("d_ff", json!(4 * width.text)),
             ("d_kv", json!(64)),
             ("num_heads", json!(width.text / 64)),
-            ("num_layers", json!(6)),
+            ("num_layers", json!(24)),
         ];
         widen(&folder.join("text_encoder"), Part::TextEncoder, &changes);
         widen(&folder.join("vae"), Part::Vae, &[("base_dim", json!(width.vae))]);

@@ -37,6 +37,7 @@ fn compare(machine: &Machine, folder: &Path) -> Vec<Compared> {
                 time: m.time,
                 device_peak: m.peak,
                 stall: m.stall,
+                ..StageMeasured::default()
             };
             job.stages.iter().zip(run).map(of).collect()
         };
@@ -54,7 +55,11 @@ pub(crate) fn calibrate(profile: &Path, folder: &Path) {
     let levels = levels(&known, &source);
     for level in &levels {
         let f = level.factor.spread;
-        println!("{:?} {}: {:.3} {:.3} {:.3} over {}", level.stage, level.dtype, f.p10, f.p50, f.p90, level.runs);
+        let start = level.start_ns.as_ref().map_or(0.0, |known| known.value / 1e6);
+        println!(
+            "{:?} {}: {:.3} {:.3} {:.3} after {start:.1} ms over {}",
+            level.stage, level.dtype, f.p10, f.p50, f.p90, level.runs
+        );
     }
     let old = profiles::find_or_open(profile.to_str().unwrap(), |path| std::fs::File::open(path)).unwrap();
     std::fs::write(folder.join("calibrated.json"), calibrated(old, levels).to_json().unwrap()).unwrap();
@@ -137,6 +142,34 @@ fn worst(compared: &[Compared]) {
     let n = all.len();
     for (e, text) in all.iter().take(25).chain(all.iter().skip(n - 25)) {
         println!("{:+.1} % {text}", 100.0 * e);
+    }
+}
+
+/// Prints every stage of every run as comma-separated values, for plotting and for trying other models of time.
+pub(crate) fn values(profile: &Path, folder: &Path) {
+    println!("case,held_out,stage,dtype,p10,p50,p90,operations,computing,measured,stall,tasks,flops,name");
+    for c in compare(&machine(profile), folder) {
+        for (index, s) in c.samples.iter().enumerate() {
+            let (run, stage) = (index / c.job.stages.len(), index % c.job.stages.len());
+            let (measured, shape) = (&c.ran.runs[run][stage], &c.job.stages[stage]);
+            let tasks = shape.run_order().count() * shape.tasks_per_pass();
+            println!(
+                "{},{},{:?},{},{},{},{},{},{},{},{},{tasks},{},{}",
+                c.ran.case,
+                c.case.held_out,
+                s.stage,
+                s.dtype,
+                s.forecast.p10,
+                s.forecast.p50,
+                s.forecast.p90,
+                s.operations,
+                s.computing,
+                s.measured,
+                measured.stall.0,
+                flops(shape),
+                c.case.name()
+            );
+        }
     }
 }
 

@@ -1,15 +1,15 @@
 //! Forecasts against runs: how far they were off, and a profile that is right about this machine's level.
 //!
 //! Recorded operations give a forecast its shape; what a whole stage adds to them (starting threads, caches that other
-//! operations have emptied, bookkeeping) shows only in runs. A *level* is the factor between both, for each kind of
-//! stage and type of arithmetic, with its spread over runs. It goes into the profile as a section of its own, so
-//! that what was recorded stays as it was.
+//! operations have emptied, bookkeeping) shows only in runs. A *level* says what: a start that every stage has, and a
+//! factor on start and operations, for each kind of stage and type of arithmetic, with its spread over runs. It goes
+//! into the profile as a section of its own, so that what was recorded stays as it was.
 
 mod errors;
 mod traces;
 
-use loadline_core::{DType, Forecast, Job, Machine, Provenance, Quantiles, Stage, StageKind};
-use loadline_profile::{Figure, LevelPart, Profile, Recorded};
+use loadline_core::{DType, Forecast, Job, Machine, Provenance, Quantiles, StageKind};
+use loadline_profile::{Figure, Known, LevelPart, Profile, Recorded};
 
 pub use errors::{StageErrors, errors, nearest_rank};
 pub use traces::{TraceFile, run_record};
@@ -41,6 +41,13 @@ pub const RUNS_LEAST: usize = 5;
 const LOW: f64 = 0.05;
 const HIGH: f64 = 0.95;
 
+/// The longest start, as a share of the median stage's operations, and how many steps lead there.
+const START_MOST: f64 = 1.0;
+const START_STEPS: u32 = 200;
+
+/// Sums of logarithms that differ by less differ by rounding.
+const STRAYS_EQUAL: f64 = 1e-9;
+
 /// The stages of a run beside their forecast.
 #[must_use]
 pub fn samples(job: &Job, machine: &Machine, forecast: &Forecast, measured: &[StageMeasured]) -> Vec<StageSample> {
@@ -50,22 +57,17 @@ pub fn samples(job: &Job, machine: &Machine, forecast: &Forecast, measured: &[St
 fn sample(job: &Job, machine: &Machine, forecast: &Forecast, measured: &StageMeasured) -> Option<StageSample> {
     let index = job.stages.iter().position(|s| s.name == measured.name)?;
     let (stage, told) = (&job.stages[index], forecast.stages.get(index)?);
-    let dtype = arithmetic(stage)?;
-    let level = machine.calibration.iter().find(|l| (l.stage, l.dtype) == (stage.kind, dtype));
+    let dtype = stage.arithmetic()?;
+    let level = machine.level_of(stage.kind, dtype);
+    let busy = told.busy.compute.as_f64();
     Some(StageSample {
         stage: stage.kind,
         dtype,
         forecast: Quantiles { p10: told.p10.as_f64(), p50: told.cold.as_f64(), p90: told.p90.as_f64() },
-        operations: told.busy.compute.as_f64() / level.map_or(1.0, |l| l.factor.p50),
+        operations: level.map_or(busy, |l| busy / l.factor.p50 - l.start_ns),
         measured: measured.time.as_f64(),
-        computing: told.busy.compute.as_f64() + measured.time.as_f64() - told.cold.as_f64(),
+        computing: busy + measured.time.as_f64() - told.cold.as_f64(),
     })
-}
-
-/// The type in which a stage does most of its arithmetic.
-fn arithmetic(stage: &Stage) -> Option<DType> {
-    let ops = stage.passes.iter().flat_map(|p| &p.tasks).flat_map(|t| &t.ops);
-    ops.max_by_key(|op| op.flops).map(|op| op.dtype)
 }
 
 /// The levels that runs show, sorted; none for a kind of stage with fewer than [`RUNS_LEAST`] runs.
@@ -76,18 +78,47 @@ pub fn levels(samples: &[StageSample], source: &str) -> Vec<LevelPart> {
     kinds.dedup();
     let level = |(stage, dtype)| {
         let of_kind = samples.iter().filter(|s| (s.stage, s.dtype) == (stage, dtype) && s.operations > 0.0);
-        // A stage that waited less than was forecast may come out below nothing; no level is.
-        let mut factors: Vec<f64> = of_kind.map(|s| (s.computing / s.operations).max(0.05)).collect();
-        if factors.len() < RUNS_LEAST {
+        let of_kind: Vec<&StageSample> = of_kind.collect();
+        if of_kind.len() < RUNS_LEAST {
             return None;
         }
-        factors.sort_by(f64::total_cmp);
+        let start = start(&of_kind);
+        let factors = factors(&of_kind, start);
         let at = |share| nearest_rank(&factors, share);
         let spread = Quantiles { p10: at(LOW), p50: at(0.5), p90: at(HIGH) };
-        let factor = Figure { spread, provenance: Provenance::Measured, source: source.to_owned() };
-        Some(LevelPart { stage, dtype, runs: factors.len() as u64, factor })
+        let (provenance, source) = (Provenance::Measured, source.to_owned());
+        let start_ns = Some(Known { value: start, provenance, source: source.clone() });
+        let runs = factors.len() as u64;
+        Some(LevelPart { stage, dtype, runs, start_ns, factor: Figure { spread, provenance, source } })
     };
     kinds.into_iter().filter_map(level).collect()
+}
+
+/// The factor of each run for a start, sorted.
+fn factors(samples: &[&StageSample], start: f64) -> Vec<f64> {
+    // A stage that waited less than was forecast may come out below nothing; no level is.
+    let factor = |s: &&StageSample| (s.computing / (s.operations + start)).max(0.05);
+    let mut factors: Vec<f64> = samples.iter().map(factor).collect();
+    factors.sort_by(f64::total_cmp);
+    factors
+}
+
+/// The start, in nanoseconds of operations, with which the factors of the runs lie closest to each other: shares of the
+/// median stage's operations are tried, and the smallest of the best is taken.
+fn start(samples: &[&StageSample]) -> f64 {
+    let mut operations: Vec<f64> = samples.iter().map(|s| s.operations).collect();
+    operations.sort_by(f64::total_cmp);
+    let middle = nearest_rank(&operations, 0.5);
+    let strays = |start: f64| {
+        let factors = factors(samples, start);
+        let middle = nearest_rank(&factors, 0.5);
+        factors.iter().map(|f| (f / middle).ln().abs()).sum::<f64>()
+    };
+    let starts = (0..=START_STEPS).map(|step| middle * START_MOST * f64::from(step) / f64::from(START_STEPS));
+    let tried: Vec<(f64, f64)> = starts.map(|start| (strays(start), start)).collect();
+    let best = tried.iter().map(|(strays, _)| *strays).fold(f64::INFINITY, f64::min);
+    // Where all stages are alike every start is as good as none.
+    tried.iter().find(|(strays, _)| *strays <= best + STRAYS_EQUAL).map_or(0.0, |(_, start)| start.round())
 }
 
 /// The profile with the levels of some runs; levels of kinds that did not run stay.
@@ -118,6 +149,16 @@ mod tests {
         assert_eq!(levels.len(), 1);
         assert_eq!((levels[0].runs, levels[0].factor.spread.p50), (11, 1.15));
         assert!(levels[0].factor.spread.p10 < 1.12 && levels[0].factor.spread.p90 > 1.18);
+    }
+
+    #[test]
+    fn what_every_stage_takes_on_top_is_its_start_and_no_factor() {
+        let samples: Vec<_> = (1..=20).map(|i| f64::from(i) * 1e6).map(|o| sample(o, 1.3 * (o + 2e6))).collect();
+        let level = levels(&samples, "a test").remove(0);
+        let start = level.start_ns.unwrap().value;
+        assert!((start / 2e6 - 1.0).abs() < 0.05, "{start}");
+        let Quantiles { p10, p50, p90 } = level.factor.spread;
+        assert!((p50 - 1.3).abs() < 0.01 && p90 - p10 < 0.02, "{p10} {p50} {p90}");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use loadline_engine::{Fault, Injection, Moment};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "'{text}': {reason}; write FAULT@STAGE or FAULT@STAGE:PASS, such as out-of-memory@denoise:3; faults are \
-         out-of-memory, others=SIZE, host-free=SIZE, disk-slower=TIMES, \
+         out-of-memory, others=SIZE, host-free=SIZE, memory-stall=PERCENT, disk-slower=TIMES, \
          disk-delay=SECONDS, task-delay=SECONDS, read-error, task-error"
 )]
 pub struct ParseInjectionError {
@@ -45,6 +45,12 @@ fn fault(text: &str) -> Result<Fault, String> {
             let times = amount.and_then(|a| a.parse().ok()).filter(|times| (1..=1_000_000).contains(times));
             let times = times.ok_or_else(|| "'disk-slower' needs a whole number, such as disk-slower=4".to_owned());
             Ok(Fault::DiskSlower(times?))
+        }
+        "memory-stall" => {
+            let percent = amount.and_then(|a| a.parse().ok()).filter(|percent| (0..=100).contains(percent));
+            let percent =
+                percent.ok_or_else(|| "'memory-stall' needs a percentage, such as memory-stall=40".to_owned());
+            Ok(Fault::MemoryStall(percent?))
         }
         "disk-delay" => Ok(Fault::DiskDelay(delay()?)),
         "task-delay" => Ok(Fault::TaskDelay(delay()?)),

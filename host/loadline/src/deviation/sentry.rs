@@ -1,6 +1,6 @@
 //! Looking around: does the plan still fit what there is?
 
-use loadline_core::check::{fixed_and_stage, host_reservations};
+use loadline_core::check::{fixed_and_stage, host_reservations, least_host};
 use loadline_core::{Budget, Bytes, Cause, Machine, Nanos, StageForecast, Tier, Trigger, TriggerKind};
 use loadline_engine::{Room, SafePoint, Surroundings};
 
@@ -42,6 +42,8 @@ pub(crate) struct Sentry {
     fired: Vec<Trigger>,
     /// Device bytes that others had when the run began.
     others: Option<Bytes>,
+    /// When waiting for memory was last told, and how long it is not told again.
+    strained: Option<(Nanos, Nanos)>,
     /// The shortage that was last told, so that the same one is not told again.
     shortage: Bytes,
 }
@@ -58,7 +60,15 @@ pub(crate) struct Outlook<'a> {
 
 impl Sentry {
     pub(crate) fn new(patience: Nanos) -> Self {
-        Self { patience, late: patience, lateness: 2, fired: Vec::new(), others: None, shortage: Bytes::ZERO }
+        Self {
+            patience,
+            late: patience,
+            lateness: 2,
+            fired: Vec::new(),
+            others: None,
+            strained: None,
+            shortage: Bytes::ZERO,
+        }
     }
 
     /// Looks around behind a pass.
@@ -76,7 +86,10 @@ impl Sentry {
         };
         let shortage =
             self.shortage(view, from.0, budget).map(|found| Deviation { forced: true, ..found.onto(&plain) });
-        shortage.or_else(|| self.trigger(view, &plain)).or_else(|| self.lateness(view, at, &plain))
+        shortage
+            .or_else(|| self.strain(view, from.0, &plain))
+            .or_else(|| self.trigger(view, &plain))
+            .or_else(|| self.lateness(view, at, &plain))
     }
 
     /// Another plan has another forecast to be late by.
@@ -86,10 +99,7 @@ impl Sentry {
 
     /// Whether what remains needs more than there is.
     fn shortage(&mut self, view: &Outlook<'_>, from: usize, budget: Budget) -> Option<Found> {
-        let Planned { plan, job, .. } = view.planned;
-        let fixed = view.machine.device.fixed_overhead;
-        let device = (from..plan.stages.len()).map(|i| fixed_and_stage(plan, i, view.machine)).max()? - fixed;
-        let host: Bytes = host_reservations(plan, job, view.machine).iter().map(|r| r.bytes).sum();
+        let (device, host) = needs(view, from)?;
         let found = if view.machine.device.unified {
             shared(view, device, host, budget)
         } else {
@@ -100,6 +110,31 @@ impl Sentry {
         let told = short <= self.shortage;
         self.shortage = short;
         found.filter(|_| !told)
+    }
+
+    /// Whether somebody waits for memory, though what the system calls free would be enough: it says so late, and a
+    /// machine that reclaims all the time kills without ever having run out.
+    fn strain(&mut self, view: &Outlook<'_>, from: usize, plain: &Deviation) -> Option<Deviation> {
+        let stalled = view.around.stalled?;
+        if stalled < STALLED {
+            self.strained = self.strained.filter(|_| stalled * 2 >= STALLED);
+            return None;
+        }
+        let wait = match self.strained {
+            Some((told, wait)) if view.now - told < wait => return None,
+            Some((_, wait)) => wait * 2,
+            None => self.patience,
+        };
+        self.strained = Some((view.now, wait));
+        let (device, host) = needs(view, from)?;
+        let (cause, budget, less) = eased(view, device, host, plain.budget);
+        let percent = stalled / 10;
+        let what = format!(
+            "in {percent} % of the last ten seconds something waited for memory{}: the run is to give back {less}",
+            in_group(view)
+        );
+        // It can go on as it is, if slowly: what the policy cannot give back stays.
+        (less > Bytes::ZERO).then(|| Deviation { cause, budget, what, ..plain.clone() })
     }
 
     fn trigger(&mut self, view: &Outlook<'_>, plain: &Deviation) -> Option<Deviation> {
@@ -152,6 +187,44 @@ fn streams_from_disk(planned: &Planned, stage: usize) -> bool {
     stage.cycle.iter().any(|load| home(load.block) == Some(Tier::Disk))
 }
 
+/// A fifth of the time, in thousandths: more than a run causes that reads weights through the page cache beside others.
+const STALLED: u32 = 200;
+/// Where memory is waited for it is not known how much would be enough: this part of what the plan needs is given back.
+const EASED: u64 = 8;
+
+/// Device bytes, fixed overhead not counted, and host bytes that what remains of a plan needs.
+fn needs(view: &Outlook<'_>, from: usize) -> Option<(Bytes, Bytes)> {
+    let Planned { plan, job, .. } = view.planned;
+    let fixed = view.machine.device.fixed_overhead;
+    let device = (from..plan.stages.len()).map(|i| fixed_and_stage(plan, i, view.machine)).max()? - fixed;
+    Some((device, host_reservations(plan, job, view.machine).iter().map(|r| r.bytes).sum()))
+}
+
+/// What there is to go on with after a part of what the plan needs was given back, and how much that is.
+fn eased(view: &Outlook<'_>, device: Bytes, host: Bytes, budget: Budget) -> (Cause, Budget, Bytes) {
+    if view.machine.device.unified {
+        let less = Bytes((device + host).0 / EASED);
+        let (cause, budget) = without(view, device, host, budget, less);
+        return (cause, budget, less);
+    }
+    // Memory of a device of its own is none that the system would reclaim, and of the host's only copies can be given
+    // back.
+    let less = Bytes(host.0 / EASED).min(copies(view));
+    let host = (host - less).min(budget.host);
+    (Cause::HostLow, Budget { host, pinned: budget.pinned.min(host), ..budget }, less)
+}
+
+/// Bytes of blocks that live in host memory: their files are still there.
+fn copies(view: &Outlook<'_>) -> Bytes {
+    let Planned { plan, job, .. } = view.planned;
+    let homes = job.blocks.iter().zip(&plan.homes);
+    homes.filter(|(_, home)| matches!(home, Tier::Host | Tier::Pinned)).map(|(block, _)| block.slab).sum()
+}
+
+fn in_group(view: &Outlook<'_>) -> &'static str {
+    if view.around.grouped { " in this control group" } else { "" }
+}
+
 /// A shortage that was found.
 struct Found {
     cause: Cause,
@@ -179,15 +252,16 @@ fn apart(view: &Outlook<'_>, device: Bytes, host: Bytes, budget: Budget) -> Opti
         return Some(Found { cause: Cause::Pressure, budget, shortage: needs - room.available(), what });
     }
     let (room, needs) = short(view.around.host, host)?;
-    let what = format!("host memory runs out: {} are left for this run, its plan needs {needs}", room.available());
+    let (left, place) = (room.available(), in_group(view));
+    let what = format!("host memory runs out{place}: {left} are left for this run, its plan needs {needs}");
     let left = room.available().min(budget.host);
     let budget = Budget { host: left, pinned: budget.pinned.min(left), ..budget };
     Some(Found { cause: Cause::HostLow, budget, shortage: needs - room.available(), what })
 }
 
-/// Device and host share one memory: copies in host memory are given up first, since the files are still there.
+/// Device and host share one memory.
 fn shared(view: &Outlook<'_>, device: Bytes, host: Bytes, budget: Budget) -> Option<Found> {
-    let Surroundings { device: on_device, host: on_host } = view.around;
+    let Surroundings { device: on_device, host: on_host, .. } = view.around;
     let free = on_device.into_iter().chain(on_host).map(|room| room.free).min()?;
     let held = |room: Option<Room>| room.unwrap_or_default().held;
     let (needs, has) = (device + host, held(on_device) + held(on_host) + free);
@@ -195,16 +269,22 @@ fn shared(view: &Outlook<'_>, device: Bytes, host: Bytes, budget: Budget) -> Opt
         return None;
     }
     let shortage = needs - has;
-    let frames = view.planned.job.frames_host;
-    let from_host = shortage.min(host - frames);
+    let (cause, budget) = without(view, device, host, budget, shortage);
+    let place = in_group(view);
+    let what = format!("memory runs out{place}: {has} are left for this run, its plan needs {needs}");
+    Some(Found { cause, budget, shortage, what })
+}
+
+/// What there is to go on with if so much of one memory is not there: copies in host memory are given up first,
+/// since the files are still there. Frames and the ring that files are read through stay on any plan.
+fn without(view: &Outlook<'_>, device: Bytes, host: Bytes, budget: Budget, shortage: Bytes) -> (Cause, Budget) {
+    let from_host = shortage.min(host - least_host(&view.planned.job, view.machine));
     let from_device = shortage - from_host;
     let granule = view.machine.device.granularity;
     let cause = if from_device > Bytes::ZERO { Cause::Pressure } else { Cause::HostLow };
-    let what = format!("memory runs out: {has} are left for this run, its plan needs {needs}");
     let left = (view.machine.device.fixed_overhead + device - from_device).round_down(granule);
     let host = (host - from_host).min(budget.host);
-    let budget = Budget { device: left.min(budget.device), host, pinned: budget.pinned.min(host), ..budget };
-    Some(Found { cause, budget, shortage, what })
+    (cause, Budget { device: left.min(budget.device), host, pinned: budget.pinned.min(host), ..budget })
 }
 
 /// Whether a trigger's level is reached, and whether it is far enough back; nothing where it cannot be told.

@@ -1,7 +1,7 @@
 //! What is known of a machine before anything is concluded. A field is `None` where the system does not say.
 //! Paths are text for people: what is not UTF-8 in them is replaced.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Everything that [`super::examine`] looks at. Names end in their unit.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -123,6 +123,10 @@ pub struct IoUring {
     pub filtered: bool,
     /// Version of the kernel, such as 6.12.
     pub kernel: Option<(u32, u32)>,
+    /// Whether a ring was set up and used.
+    pub tried: Tried,
+    /// Whether that failed for want of memory that may be locked.
+    pub is_short_of_locked: bool,
 }
 
 /// A folder and the disk below it.
@@ -139,16 +143,16 @@ pub struct Folder {
     /// Whether this user may write there.
     pub writable: bool,
     /// Reads that pass by the page cache.
-    pub direct: Direct,
+    pub direct: Tried,
     /// A file that was read.
     pub reading: Reading,
 }
 
-/// Whether `O_DIRECT` works.
+/// Whether something works that a system may refuse.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
-pub enum Direct {
-    /// A page was read.
+pub enum Tried {
+    /// It was done.
     Works,
     /// It was refused.
     Refused {
@@ -191,6 +195,8 @@ pub enum Reading {
         direct: bool,
         /// The share of the file that was in the page cache before, 0 to 1.
         cached: Option<f64>,
+        /// Whether the file was made to be read.
+        made: bool,
     },
 }
 
@@ -303,8 +309,19 @@ pub struct Card {
     pub held_back: Vec<HeldBack>,
     /// Degrees Celsius.
     pub celsius: Option<u32>,
-    /// Whether programs may compute on it.
+    /// Whether programs may compute on it; everybody, where the card does not say.
     pub compute: Compute,
+    /// What the card does not say.
+    pub unanswered: Vec<Unanswered>,
+}
+
+/// A question that a card does not answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Unanswered {
+    /// What was asked.
+    pub what: String,
+    /// What the driver said instead.
+    pub reason: String,
 }
 
 /// A value that moves below a maximum.
@@ -328,7 +345,7 @@ pub struct Process {
 }
 
 /// Why clocks are not higher.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum HeldBack {
     /// Nothing runs.

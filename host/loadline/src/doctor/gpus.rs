@@ -61,7 +61,18 @@ fn card(card: &Card) -> Vec<Finding> {
     found.extend(link(card));
     found.extend(clocks(card));
     found.extend(compute(card));
+    found.extend(unanswered(card));
     found
+}
+
+/// What a card leaves open is no fault of it, but nothing is concluded from it either.
+fn unanswered(card: &Card) -> Option<Finding> {
+    let open: Vec<_> = card.unanswered.iter().map(|open| format!("{} ({})", open.what, open.reason)).collect();
+    (!open.is_empty()).then(|| {
+        Finding::note(AREA, "unanswered", format!("card {} does not say: {}", card.index, open.join(", ")))
+            .since("nothing here is concluded from that; forecasts go by the profile")
+            .mend(format!("nvidia-smi -i {} -q  # what can be known of it", card.index))
+    })
 }
 
 fn described(card: &Card) -> String {

@@ -3,6 +3,8 @@
 //! [`gather`] looks at the machine, [`examine`] concludes. What is concluded is a pure function of [`Facts`], so that
 //! machines can be made up to test it. Nothing here changes the machine.
 
+#[cfg(feature = "cuda")]
+mod exercise;
 mod facts;
 mod folders;
 mod gather;
@@ -14,10 +16,13 @@ mod storage;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+#[cfg(feature = "cuda")]
+pub use exercise::{Exercise, exercise};
 pub use facts::{
-    Card, Compute, CpuProfile, Direct, Facts, Folder, Gpus, Group, HeldBack, IoUring, Kept, KeptFor, KeptState, Limit,
-    Limits, Memory, Pressure, Process, Processor, Reach, Reading,
+    Card, Compute, CpuProfile, Facts, Folder, Gpus, Group, HeldBack, IoUring, Kept, KeptFor, KeptState, Limit, Limits,
+    Memory, Pressure, Process, Processor, Reach, Reading, Tried, Unanswered,
 };
+pub(crate) use gather::held_back;
 pub use gather::{Options, gather};
 
 /// How bad a finding is.

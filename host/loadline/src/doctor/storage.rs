@@ -2,7 +2,7 @@
 
 use loadline_core::Bytes;
 
-use super::{Direct, Facts, Finding, Folder, IoUring, Reading};
+use super::{Facts, Finding, Folder, IoUring, Reading, Tried};
 
 const AREA: &str = "disk";
 
@@ -81,13 +81,13 @@ fn writable(folder: &Folder) -> Finding {
         .mend("loadline run ... -o FOLDER/out.mp4  # where FOLDER is one of yours")
 }
 
-fn direct(direct: &Direct) -> Finding {
+fn direct(direct: &Tried) -> Finding {
     match direct {
-        Direct::Works => Finding::ok(AREA, "direct", "O_DIRECT works there: reads can pass by the page cache"),
-        Direct::Refused { reason } => Finding::note(AREA, "direct", format!("O_DIRECT is refused there: {reason}"))
+        Tried::Works => Finding::ok(AREA, "direct", "O_DIRECT works there: reads can pass by the page cache"),
+        Tried::Refused { reason } => Finding::note(AREA, "direct", format!("O_DIRECT is refused there: {reason}"))
             .since("reads go through the page cache, and the disk's own rate cannot be measured")
             .mend("cp -r MODEL FOLDER  # where FOLDER is on ext4, xfs or btrfs"),
-        Direct::Untried => {
+        Tried::Untried => {
             Finding::note(AREA, "direct", "O_DIRECT was not tried: there is no file to read and none may be made")
                 .since("whether reads can pass by the page cache is not known")
                 .mend("loadline doctor --folder MODEL  # a model's folder")
@@ -102,16 +102,19 @@ fn reading(reading: &Reading) -> Option<Finding> {
     match reading {
         Reading::NotAsked => None,
         Reading::NoFile { least_bytes } => {
-            let what = format!("no rate: there is no readable file of {} or more there", Bytes(*least_bytes));
+            let what = format!(
+                "no rate: there is no readable file of {} or more there, and none could be made to be read",
+                Bytes(*least_bytes)
+            );
             let none = Finding::note(AREA, "rate", what).since("shorter reads show latency, not a rate");
-            Some(none.mend("loadline doctor --measure --folder MODEL  # a model's folder"))
+            Some(none.mend("loadline doctor --folder MODEL  # a model's folder"))
         }
         Reading::Failed { file, reason } => Some(
             Finding::problem(AREA, "rate", format!("{}: {reason}", file))
                 .since("a model that cannot be read cannot be run")
                 .mend(format!("dd if='{}' of=/dev/null bs=8M  # then look at: sudo dmesg | tail", file)),
         ),
-        Reading::Done { file, bytes, seconds, direct, cached } => {
+        Reading::Done { file, bytes, seconds, direct, cached, .. } => {
             let how = if *direct { "with O_DIRECT, one request at a time" } else { "through the page cache" };
             let rate = *bytes as f64 / seconds.max(1e-9) / 1e9;
             let what = format!("{rate:.2} GB/s: {} of {file} in {seconds:.2} s {how}", Bytes(*bytes));
@@ -137,29 +140,42 @@ const IO_URING_SINCE: (u32, u32) = (5, 1);
 
 fn io_uring(io: &IoUring) -> Finding {
     const CHECK: &str = "io-uring";
-    const READS: &str = "weights are read with ordinary calls instead, with fewer requests in flight; nothing fails";
-    let forbidden = |what: &str| Finding::note(AREA, CHECK, what).since(READS);
-    match io.disabled {
-        _ if io.kernel.is_some_and(|kernel| kernel < IO_URING_SINCE) => {
-            forbidden("this kernel is older than io_uring").mend("uname -r  # then boot a kernel from 5.1 on")
+    let refused = |what: String, fix: &str| {
+        let note = Finding::note(AREA, CHECK, what);
+        note.since("weights are read with O_DIRECT by a few threads instead; nothing fails").mend(fix)
+    };
+    match (&io.tried, forbidden(io)) {
+        (Tried::Works, _) => Finding::ok(AREA, CHECK, "io_uring works: weights are read with it"),
+        (Tried::Untried, None) => Finding::ok(AREA, CHECK, "io_uring is allowed, as the kernel's settings say"),
+        (Tried::Untried, Some((what, fix))) => refused(what.to_owned(), fix),
+        (Tried::Refused { reason }, _) if io.is_short_of_locked => {
+            refused(format!("io_uring is refused: {reason}; this kernel counts rings as locked memory"), UNLOCK)
         }
-        Some(2) => forbidden("io_uring is forbidden for everybody (kernel.io_uring_disabled = 2)").mend(ALLOW),
-        Some(1) if !io.in_group => {
-            forbidden("io_uring is forbidden but for one group (kernel.io_uring_disabled = 1)").mend(ALLOW)
-        }
-        _ if io.filtered => Finding::note(
-            AREA,
-            CHECK,
-            "a seccomp filter may forbid io_uring; its rules cannot be read",
-        )
-        .since(format!("containers usually run under one that does: {READS}"))
-        .mend(
-            "docker run --security-opt seccomp=PROFILE.json ...  # one that allows io_uring_setup, _enter, _register",
-        ),
-        _ => Finding::ok(AREA, CHECK, "io_uring is allowed, as the kernel's settings say"),
+        (Tried::Refused { reason }, Some((what, fix))) => refused(format!("{what}; it says: {reason}"), fix),
+        (Tried::Refused { reason }, None) => refused(format!("io_uring is refused: {reason}"), WHO),
     }
 }
 
+/// What the system says against io_uring, and what to type.
+fn forbidden(io: &IoUring) -> Option<(&'static str, &'static str)> {
+    match io.disabled {
+        _ if io.kernel.is_some_and(|kernel| kernel < IO_URING_SINCE) => {
+            Some(("this kernel is older than io_uring", "uname -r  # then boot a kernel from 5.1 on"))
+        }
+        Some(2) => Some(("io_uring is forbidden for everybody (kernel.io_uring_disabled = 2)", ALLOW)),
+        Some(1) if !io.in_group => {
+            Some(("io_uring is forbidden but for one group (kernel.io_uring_disabled = 1)", ALLOW))
+        }
+        _ if io.filtered => Some((
+            "a seccomp filter may forbid io_uring, as those of containers usually do",
+            "docker run --security-opt seccomp=PROFILE.json ...  # one that allows io_uring_setup, _enter, _register",
+        )),
+        _ => None,
+    }
+}
+
+const UNLOCK: &str = "ulimit -l unlimited  # or a line in /etc/security/limits.conf: * - memlock unlimited";
+const WHO: &str = "strace -f -e trace=io_uring_setup,io_uring_register loadline doctor  # shows which call is refused";
 const ALLOW: &str = "sudo sysctl -w kernel.io_uring_disabled=0";
 
 /// A fifth of the time is where reads of weights come noticeably later.

@@ -30,14 +30,20 @@ fn sound() -> Facts {
         limits: Limits { locked_bytes: limit, open_files: limit, address_space_bytes: limit },
         group: Group { version: Some(2), ..Group::default() },
         pressure: Some(Pressure::default()),
-        io_uring: IoUring { disabled: Some(0), in_group: false, filtered: false, kernel: Some((6, 12)) },
+        io_uring: IoUring {
+            disabled: Some(0),
+            in_group: false,
+            filtered: false,
+            kernel: Some((6, 12)),
+            ..ring(Tried::Works)
+        },
         folder: Folder {
             path: "/models".into(),
             missing: None,
             file_system: Some("ext4".to_owned()),
             free_bytes: Some(100 * GIB),
             writable: true,
-            direct: Direct::Works,
+            direct: Tried::Works,
             reading: Reading::NotAsked,
         },
         kept: vec![kept(KeptFor::Cache, 0o700), kept(KeptFor::Policies, 0o755)],
@@ -48,6 +54,10 @@ fn sound() -> Facts {
             this_machine: "Made-up CPU, 8 threads".to_owned(),
         },
     }
+}
+
+fn ring(tried: Tried) -> IoUring {
+    IoUring { tried, ..IoUring::default() }
 }
 
 fn kept(what: KeptFor, mode: u32) -> Kept {
@@ -166,9 +176,10 @@ fn control_groups() {
 fn limits_of_a_process() {
     let limit = |soft, hard| Limit { soft: Some(soft), hard };
     let locked = |limit| move |facts: &mut Facts| facts.limits.locked_bytes = limit;
-    check(locked(limit(8 << 20, None)), &[("locked", Note, &["8.00 MiB", "ulimit -l unlimited"])]);
-    check(locked(limit(8 << 20, Some(8 << 20))), &[("locked", Note, &["memlock 65536", "limits.conf"])]);
-    check(locked(limit(8 << 20, Some(GIB))), &[("locked", Note, &["ulimit -l 65536"])]);
+    check(locked(limit(64 << 10, None)), &[("locked", Note, &["64.0 KiB", "ulimit -l unlimited"])]);
+    check(locked(limit(64 << 10, Some(64 << 10))), &[("locked", Note, &["memlock 8192", "limits.conf"])]);
+    check(locked(limit(64 << 10, Some(GIB))), &[("locked", Note, &["ulimit -l 8192"])]);
+    check(locked(limit(8 << 20, Some(8 << 20))), &[]);
     check(locked(limit(GIB, Some(GIB))), &[]);
     let files = |limit| move |facts: &mut Facts| facts.limits.open_files = limit;
     check(files(limit(32, None)), &[("open-files", Problem, &["32 files", "ulimit -n 4096"])]);
@@ -182,7 +193,9 @@ fn limits_of_a_process() {
 #[test]
 fn ways_to_read() {
     let io = |disabled, in_group, filtered, kernel| {
-        move |facts: &mut Facts| facts.io_uring = IoUring { disabled, in_group, filtered, kernel: Some(kernel) }
+        move |facts: &mut Facts| {
+            facts.io_uring = IoUring { disabled, in_group, filtered, kernel: Some(kernel), ..ring(Tried::Untried) }
+        }
     };
     check(io(Some(2), true, false, (6, 12)), &[("io-uring", Note, &["everybody", "kernel.io_uring_disabled=0"])]);
     check(io(Some(1), false, false, (6, 12)), &[("io-uring", Note, &["one group"])]);
@@ -190,9 +203,21 @@ fn ways_to_read() {
     check(io(Some(0), false, true, (6, 12)), &[("io-uring", Note, &["seccomp", "--security-opt"])]);
     check(io(None, false, false, (4, 19)), &[("io-uring", Note, &["older", "5.1"])]);
     check(io(None, false, false, (5, 15)), &[]);
-    let refused = Direct::Refused { reason: "Invalid argument".to_owned() };
+    let tried = |change: fn(&mut IoUring)| {
+        move |facts: &mut Facts| {
+            facts.io_uring.tried = Tried::Refused { reason: "Operation not permitted".to_owned() };
+            change(&mut facts.io_uring);
+        }
+    };
+    check(tried(|_| ()), &[("io-uring", Note, &["not permitted", "strace", "O_DIRECT by a few threads"])]);
+    check(tried(|io| io.disabled = Some(2)), &[("io-uring", Note, &["everybody", "not permitted", "sysctl"])]);
+    check(tried(|io| io.filtered = true), &[("io-uring", Note, &["seccomp", "not permitted", "--security-opt"])]);
+    check(tried(|io| io.is_short_of_locked = true), &[("io-uring", Note, &["locked memory", "ulimit -l"])]);
+    // A filter that lets it through is none.
+    check(|facts| facts.io_uring.filtered = true, &[]);
+    let refused = Tried::Refused { reason: "Invalid argument".to_owned() };
     check(|facts| facts.folder.direct = refused, &[("direct", Note, &["Invalid argument", "ext4"])]);
-    check(|facts| facts.folder.direct = Direct::Untried, &[("direct", Note, &["--folder"])]);
+    check(|facts| facts.folder.direct = Tried::Untried, &[("direct", Note, &["--folder"])]);
     check(|facts| facts.pressure.as_mut().unwrap().io_percent = 40.0, &[("pressure", Note, &["40 %", "iotop"])]);
 }
 
@@ -214,14 +239,16 @@ fn folders_of_models() {
 fn rates_say_what_was_measured() {
     let done = |direct, cached| {
         let (file, bytes, seconds) = ("/models/a".into(), 2_000_000_000, 2.0);
-        move |facts: &mut Facts| facts.folder.reading = Reading::Done { file, bytes, seconds, direct, cached }
+        move |facts: &mut Facts| {
+            facts.folder.reading = Reading::Done { file, bytes, seconds, direct, cached, made: false };
+        }
     };
     check(done(true, Some(1.0)), &[]);
     check(done(false, Some(0.0)), &[]);
     check(done(false, Some(0.8)), &[("rate", Note, &["1.00 GB/s", "80 %", "not the disk's", "drop_caches"])]);
     check(done(false, None), &[("rate", Note, &["not known"])]);
     let none = |facts: &mut Facts| facts.folder.reading = Reading::NoFile { least_bytes: 64 << 20 };
-    check(none, &[("rate", Note, &["64.0 MiB", "--measure"])]);
+    check(none, &[("rate", Note, &["64.0 MiB", "--folder MODEL"])]);
     let failed = Reading::Failed { file: "/models/a".into(), reason: "Input/output error".to_owned() };
     check(|facts| facts.folder.reading = failed, &[("rate", Problem, &["Input/output error", "dmesg"])]);
 }
@@ -278,6 +305,14 @@ fn cards() {
     check_card(held(HeldBack::Power), &[("clocks", Note, &["power limit", "-pl"])]);
     check_card(held(HeldBack::Setting), &[("clocks", Note, &["-rgc"])]);
     check_card(|card| card.compute = Compute::Prohibited, &[("compute-mode", Problem, &["nobody", "-c DEFAULT"])]);
+    let open = |what: &str| Unanswered { what: what.to_owned(), reason: "Not Supported".to_owned() };
+    check_card(
+        |card| {
+            card.link_width.now = None;
+            card.unanswered = vec![open("PCIe lanes now"), open("temperature")];
+        },
+        &[("unanswered", Note, &["PCIe lanes now (Not Supported), temperature (Not Supported)", "nvidia-smi -i 0 -q"])],
+    );
     check_card(|card| card.compute = Compute::Exclusive, &[("compute-mode", Note, &["one process"])]);
 }
 

@@ -8,6 +8,8 @@ use loadline_sim::Times;
 use serde_json::{Value, json};
 
 use super::forecasting::{simulate, stage_reservations};
+use crate::card::CardSample;
+use crate::running::TaskHigh;
 
 /// The timeline of a checked plan's cold run.
 ///
@@ -26,6 +28,29 @@ pub fn of_forecast(job: &Job, plan: &Plan, machine: &Machine) -> Result<Value, l
 pub fn of_trace(job: &Job, plan: &Plan, trace: &Trace, reservations: &dyn Fn(usize) -> Vec<Reservation>) -> Value {
     // On the CPU results are host memory already: sending them takes no time of its own.
     timeline(job, plan, trace, reservations, &|_, _, _| Nanos::ZERO)
+}
+
+/// Adds what each task of a run took at most, as it was measured.
+pub fn add_highs(trace: &mut Value, highs: &[TaskHigh]) {
+    let event = |high: &TaskHigh| {
+        let args = json!({ "live": high.device });
+        json!({ "name": "device bytes, measured", "ph": "C", "pid": 1, "ts": micros(high.end), "args": args })
+    };
+    if let Some(events) = trace["traceEvents"].as_array_mut() {
+        events.extend(highs.iter().map(event));
+    }
+}
+
+/// Adds what the GPU's management library said while a run went on.
+pub fn add_cards(trace: &mut Value, cards: &[CardSample]) {
+    let Some(events) = trace["traceEvents"].as_array_mut() else { return };
+    for sample in cards {
+        let counter = |name: &str, args: Value| json!({ "name": format!("card: {name}"), "ph": "C", "pid": 1, "ts": micros(sample.at), "args": args });
+        events.extend(sample.used.map(|used| counter("bytes in use", json!({ "used": used }))));
+        events.extend(sample.clock_mhz.map(|mhz| counter("clock", json!({ "MHz": mhz }))));
+        events.extend(sample.power_mw.map(|mw| counter("power", json!({ "mW": mw }))));
+        events.extend(sample.busy_percent.map(|busy| counter("busy", json!({ "percent": busy }))));
+    }
 }
 
 const LANES: [(u32, &str); 4] = [(1, "compute"), (2, "h2d"), (3, "d2h"), (4, "disk")];

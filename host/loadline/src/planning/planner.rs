@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use loadline_core::check::{Finding, Severity, check, has_errors, least_host};
+use loadline_core::check::{Finding, Severity, check, has_errors, least_host, offered};
 use loadline_core::{
     BlockId, Budget, Bytes, Cause, Cfg, DType, Decision, Estimate, Forecast, Job, Knobs, LoadedBlock, Machine, Plan,
     Refusal, Request, Settings, Situation, TileSize,
@@ -193,6 +193,10 @@ impl Planner<'_> {
         if name == StreamedCuda.name() {
             return Ok(Arc::new(StreamedCuda));
         }
+        #[cfg(feature = "cuda")]
+        if name == loadline_nn::cuda::CudaKernels.name() {
+            return Ok(Arc::new(loadline_nn::cuda::CudaKernels));
+        }
         match CpuKernels::named(name) {
             Some(kernels) => Ok(Arc::new(kernels)),
             None => Err(Error::Profile(format!(
@@ -349,7 +353,7 @@ impl Planner<'_> {
             from_stage: standing.from.0,
             from_pass: standing.from.1,
             machine: self.machine,
-            budget: standing.budget,
+            budget: offered(standing.budget, self.machine),
             settings: self.settings,
             may_change_cfg: standing.may_change_cfg,
             observed_device: standing.observed_device,

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use loadline_core::check::DISK_RING;
 use loadline_core::{
     ActClass, Budget, Bytes, Job, Machine, Nanos, Request, Reservation, Stage, StageKind, stage_bound,
 };
@@ -291,6 +292,11 @@ fn culprit(job: &Job, stage: &Stage) -> String {
 /// No device budget helps where the host is too small: frames and what disk reads pass through stay there.
 pub(super) fn host_certificate(least: Bytes, job: &Job, machine: &Machine, budget: Budget) -> Certificate {
     let host = budget.host;
+    let through = if machine.device.unified {
+        format!("the ring that weights are read through ({DISK_RING})")
+    } else {
+        "the largest block".to_owned()
+    };
     Certificate {
         reason: format!(
             "every plan needs {least} of host memory at least, the budget is {host}; raise --ram, or ask for fewer \
@@ -300,7 +306,7 @@ pub(super) fn host_certificate(least: Bytes, job: &Job, machine: &Machine, budge
         device_bytes: machine.device.memory,
         min_budget_bytes: None,
         stage: "host".to_owned(),
-        tensor: format!("the output frames ({}) beside the largest block", job.frames_host),
+        tensor: format!("the output frames ({}) beside {through}", job.frames_host),
         nearest_request: None,
     }
 }

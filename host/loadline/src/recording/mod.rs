@@ -4,6 +4,8 @@
 //! them. Everything is measured in several rounds that are spread over the whole recording, see `sample`.
 
 mod calls;
+#[cfg(feature = "cuda")]
+mod cuda;
 mod moves;
 mod parts;
 mod sample;
@@ -14,12 +16,29 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use loadline_core::{Bytes, DType, Quantiles, SitePoint};
-use loadline_models::ops::OpError;
+use loadline_device::disk::Report;
+use loadline_models::ops::{KernelSet, OpError};
 use loadline_nn::CpuKernels;
 use loadline_profile::{Profile, SiteRow};
 
 use crate::Error;
-use calls::Caller;
+#[cfg(feature = "cuda")]
+pub use cuda::record_gpu;
+
+/// Records a profile of a GPU, of which a program without CUDA has none.
+///
+/// # Errors
+/// None.
+#[cfg(not(feature = "cuda"))]
+pub fn record_gpu(
+    gpu: &crate::Gpu,
+    _: &RecordOptions,
+    _: &AtomicBool,
+    _: RecordProgress<'_>,
+) -> Result<Profile, Error> {
+    match *gpu {}
+}
+use calls::{Caller, Rig};
 use moves::Scratch;
 pub(crate) use sample::seconds;
 use shapes::Kind;
@@ -56,6 +75,10 @@ const SHARE_OF_OPERATIONS: f64 = 0.85;
 
 /// Everything that was measured.
 struct Measured {
+    /// What measured operations ran on, in words.
+    on: String,
+    /// The product that rounds begin with.
+    anchor: (Kind, [u64; 4]),
     kernels: CpuKernels,
     rounds: usize,
     sites: BTreeMap<Kind, BTreeMap<[u64; 4], Vec<f64>>>,
@@ -64,6 +87,8 @@ struct Measured {
     cached: Vec<moves::Point>,
     /// Block size, threads, and the rate, for every pair that was tried.
     disk: Vec<(u64, u64, Quantiles)>,
+    /// Blocks as runs read them, and how; nothing where the file system takes no direct reads.
+    blocks: Option<(Vec<moves::Point>, Report)>,
     conversions: Vec<(DType, DType, Quantiles)>,
     contention: (Quantiles, Quantiles),
     /// Nanoseconds of the anchor at the start of the first and of the last round: whether the clock holds.
@@ -72,14 +97,18 @@ struct Measured {
 
 impl Measured {
     fn nothing(rounds: usize) -> Self {
+        let kernels = CpuKernels::detect();
         Self {
-            kernels: CpuKernels::detect(),
+            on: format!("kernel set {} on {} threads", kernels.name(), kernels.exec.threads),
+            anchor: shapes::ANCHOR,
+            kernels,
             rounds,
             sites: BTreeMap::new(),
             copies: Vec::new(),
             allocation: Vec::new(),
             cached: Vec::new(),
             disk: Vec::new(),
+            blocks: None,
             conversions: Vec::new(),
             contention: (Quantiles::exactly(1.0), Quantiles::exactly(1.0)),
             sustained: (0.0, 0.0),
@@ -92,11 +121,8 @@ impl Measured {
 /// # Errors
 /// If the scratch file cannot be written or read, or `stop` says that recording is to end.
 pub fn record(options: &RecordOptions, stop: &AtomicBool, progress: RecordProgress<'_>) -> Result<Profile, Error> {
-    let bytes = if options.quick { SCRATCH_QUICK } else { SCRATCH };
-    // One name, so that what a killed recording left is used again and not left for good.
-    let path = options.folder.join(".loadline-record");
     progress("writing a scratch file", 0.0);
-    let scratch = Scratch::write(path, bytes.0).map_err(|e| unusable(&options.folder, &e))?;
+    let scratch = Scratch::for_recording(options).map_err(|e| unusable(&options.folder, &e))?;
     let measured = measure(options, &scratch, stop, progress)?;
     parts::profile(options, &measured).map_err(|e| Error::Profile(e.to_string()))
 }
@@ -116,8 +142,27 @@ fn measure(
     let failed = |e: std::io::Error| unusable(&options.folder, &e);
     let mut caller = Caller::new(scratch).map_err(|e| Error::Model(e.to_string()))?;
     let mut measured = Measured::nothing(rounds);
-    let all = everything(options.quick)?;
+    let all = shapes::everything(options.quick, &shapes::PROCESSOR)?;
     operations(&all, &mut caller, &mut measured, stop, progress)?;
+    storage(options, scratch, &mut measured, stop, progress)?;
+    progress("loading while computing", 0.95);
+    // Medians of calls, since a round takes fewer samples where each takes longer.
+    let mut product =
+        || -> std::io::Result<f64> { (0..8).map(|_| caller.anchor().map_err(std::io::Error::other)).sum() };
+    measured.contention = moves::contention(scratch, rounds, &mut product).map_err(failed)?;
+    progress("done", 1.0);
+    Ok(measured)
+}
+
+/// What belongs to the host, whatever computes: memory, disk and conversion.
+fn storage(
+    options: &RecordOptions,
+    scratch: &Scratch,
+    measured: &mut Measured,
+    stop: &AtomicBool,
+    progress: RecordProgress<'_>,
+) -> Result<(), Error> {
+    let (rounds, failed) = (measured.rounds, |e: std::io::Error| unusable(&options.folder, &e));
     progress("memory, disk and conversion", SHARE_OF_OPERATIONS);
     // What is measured takes at most a quarter of RAM, twice the largest size for each thread.
     let room = options.memory.0 / 4;
@@ -128,6 +173,8 @@ fn measure(
     }
     measured.allocation = moves::allocation(&sizes, rounds);
     measured.cached = moves::cached(scratch, &sizes, rounds).map_err(failed)?;
+    let sizes = [1 << 16, 1 << 20, 1 << 22, 1 << 24, 1 << 26].map(|block: u64| block.min(scratch.bytes / 4));
+    measured.blocks = moves::blocks(scratch, &sizes, rounds).map_err(failed)?;
     for block in [1 << 12, 1 << 16, 1 << 20, 1 << 24] {
         for threads in [1, 2, 4, 8] {
             stopped(stop)?;
@@ -136,17 +183,19 @@ fn measure(
         }
     }
     stopped(stop)?;
-    for (from, to) in [(DType::F32, DType::Bf16), (DType::Bf16, DType::F32), (DType::F16, DType::Bf16)] {
+    for (from, to) in conversions() {
+        stopped(stop)?;
         let rate = moves::conversion(scratch, from, to, rounds).map_err(failed)?;
         measured.conversions.push((from, to, rate));
     }
-    progress("loading while computing", 0.95);
-    // Medians of calls, since a round takes fewer samples where each takes longer.
-    let mut product =
-        || -> std::io::Result<f64> { (0..8).map(|_| caller.anchor().map_err(std::io::Error::other)).sum() };
-    measured.contention = moves::contention(scratch, rounds, &mut product).map_err(failed)?;
-    progress("done", 1.0);
-    Ok(measured)
+    Ok(())
+}
+
+/// The pairs of types that are measured: plain ones, and every type with scales from and to bf16.
+fn conversions() -> Vec<(DType, DType)> {
+    let plain = [(DType::F32, DType::Bf16), (DType::Bf16, DType::F32), (DType::F16, DType::Bf16)];
+    let packed = DType::ALL.into_iter().filter(|d| !d.is_plain());
+    plain.into_iter().chain(packed.flat_map(|d| [(DType::Bf16, d), (d, DType::Bf16)])).collect()
 }
 
 /// An error if the recording is to end.
@@ -154,16 +203,10 @@ fn stopped(stop: &AtomicBool) -> Result<(), Error> {
     if stop.load(Ordering::Relaxed) { Err(Error::Stopped) } else { Ok(()) }
 }
 
-/// Every operation in every shape that is measured.
-fn everything(quick: bool) -> Result<Vec<(Kind, [u64; 4])>, Error> {
-    let of = |kind: Kind| shapes::shapes(kind.0, quick).into_iter().map(move |dims| (kind, dims));
-    Ok(shapes::kinds()?.into_iter().flat_map(of).collect())
-}
-
 /// Times every shape of every operation, in rounds that begin with the anchor.
 fn operations(
     all: &[(Kind, [u64; 4])],
-    caller: &mut Caller,
+    caller: &mut Caller<impl Rig>,
     measured: &mut Measured,
     stop: &AtomicBool,
     progress: RecordProgress<'_>,

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use loadline_core::{Bytes, DType, Quantiles};
+use loadline_device::disk::{DiskOptions, Report, Way, pass};
 use loadline_device::{BlockSource, Segment, Slab, WeightFiles, load_block};
 
 use super::sample::{seconds, spread};
@@ -32,6 +33,13 @@ impl Drop for Scratch {
 }
 
 impl Scratch {
+    /// The file that a recording reads and converts.
+    pub(super) fn for_recording(options: &super::RecordOptions) -> io::Result<Self> {
+        let bytes = if options.quick { super::SCRATCH_QUICK } else { super::SCRATCH };
+        // One name, so that what a killed recording left is used again and not left for good.
+        Self::write(options.folder.join(".loadline-record"), bytes.0)
+    }
+
     /// Values between 0.007 and 1.3, whether they are read as f32, bf16 or f16: arithmetic on denormal numbers would
     /// take times of its own.
     pub(super) fn write(path: PathBuf, bytes: u64) -> io::Result<Self> {
@@ -112,6 +120,27 @@ pub(super) fn cached(scratch: &Scratch, amounts: &[u64], rounds: usize) -> io::R
     })
 }
 
+/// Tensors lie behind a header, which ends anywhere.
+const HEADER: u64 = 104;
+
+/// Bytes per second of blocks of these sizes as runs read them, one after the other, and how they are read; nothing
+/// where the file system takes no direct reads.
+pub(super) fn blocks(scratch: &Scratch, amounts: &[u64], rounds: usize) -> io::Result<Option<(Vec<Point>, Report)>> {
+    let (mut at, mut report) = (HEADER, Report::default());
+    let points = curve(amounts, rounds, |block| {
+        let bytes = (scratch.bytes / 16).min(64 << 20).max(block).min(scratch.bytes - HEADER);
+        // Each pass reads what the one before has not, since hosts of virtual machines cache too.
+        at = if at + bytes > scratch.bytes { HEADER } else { at };
+        let made =
+            pass(&scratch.path, at..at + bytes, Bytes(block), DiskOptions::default()).map_err(io::Error::other)?;
+        at += bytes;
+        report = made.report;
+        Ok(made.time.as_secs_f64() * block as f64 / bytes as f64)
+    })?;
+    let direct = report.way.is_some_and(|way| way != Way::Buffered);
+    Ok(direct.then_some((points, report)))
+}
+
 /// Bytes per second of direct reads of `block` bytes by some threads at once; nothing where the file system takes none.
 pub(super) fn direct(scratch: &Scratch, block: u64, threads: u64, rounds: usize) -> io::Result<Option<Quantiles>> {
     let opened = OpenOptions::new().read(true).custom_flags(O_DIRECT).open(&scratch.path);
@@ -155,12 +184,14 @@ fn together(threads: u64, bytes: usize, read: &(impl Fn(&mut [u8]) -> io::Result
 /// Bytes of file per second that loading converts, beyond what reading takes.
 pub(super) fn conversion(scratch: &Scratch, from: DType, to: DType, rounds: usize) -> io::Result<Quantiles> {
     let files = WeightFiles::open(std::slice::from_ref(&scratch.path)).map_err(io::Error::other)?;
-    let bytes = scratch.bytes.min(32 << 20);
-    let elements = (bytes / from.element_bytes()) as usize;
+    // Quantising is slow, so that few elements are enough to be seen above reading them.
+    let most = if to.is_plain() { 32 << 20 } else { 4 << 20 };
+    let blocks = scratch.bytes.min(most) / from.block_bytes() / 256 * 256;
+    let (elements, bytes) = ((blocks * from.block_elements()) as usize, blocks * from.block_bytes());
     let load = |dtype: DType| -> io::Result<f64> {
         let tensor = "a weight of the recording".to_owned();
-        let segment = Segment { tensor, file: 0, offset: 0, elements, file_dtype: from, place: 0, dtype };
-        let source = BlockSource { segments: vec![segment] };
+        let segment = Segment { tensor, file: 0, offset: 0, elements, file_dtype: from, place: 0, dtype, scale: 1.0 };
+        let source = BlockSource { segments: vec![segment], ..BlockSource::default() };
         let mut result = Ok(());
         let time = seconds(|| result = load_block(&files, &source).map(drop));
         result.map(|()| time).map_err(io::Error::other)

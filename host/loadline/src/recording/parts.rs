@@ -9,7 +9,6 @@ use loadline_profile::{
     MeasurementRow, OpPart, Point, Profile, ProfileError, Rate, Recorded, SCHEMA, SiteRow, SiteRows,
 };
 
-use super::shapes::ANCHOR;
 use super::{Measured, RecordOptions, moves, rows};
 
 /// The page of the machines that this runs on; slabs start at one.
@@ -29,14 +28,13 @@ pub(super) fn profile(options: &RecordOptions, measured: &Measured) -> Result<Pr
     profile.to_json().map(|_| profile)
 }
 
-fn source(measured: &Measured, what: &str) -> String {
-    let (name, threads) = (measured.kernels.name().to_owned(), measured.kernels.exec.threads);
+pub(super) fn source(measured: &Measured, what: &str) -> String {
     let version = env!("CARGO_PKG_VERSION");
-    let rounds = measured.rounds;
-    format!("loadline {version}, kernel set {name} on {threads} threads, {rounds} rounds: {what}")
+    let Measured { on, rounds, .. } = measured;
+    format!("loadline {version}, {on}, {rounds} rounds: {what}")
 }
 
-fn known<T>(value: T, provenance: Provenance, source: impl Into<String>) -> Known<T> {
+pub(super) fn known<T>(value: T, provenance: Provenance, source: impl Into<String>) -> Known<T> {
     Known { value, provenance, source: source.into() }
 }
 
@@ -67,7 +65,7 @@ fn device(options: &RecordOptions, measured: &Measured) -> DevicePart {
 
 type Source<'a> = &'a dyn Fn(&str) -> String;
 
-fn table((op, dtype, weight): super::Kind, rows: Vec<SiteRow>, source: Source<'_>) -> SiteRows {
+pub(super) fn table((op, dtype, weight): super::Kind, rows: Vec<SiteRow>, source: Source<'_>) -> SiteRows {
     let source = source("medians of repeated calls through the op layer, outputs allocated and dropped");
     SiteRows { op, dtype, weight, provenance: Provenance::Measured, source, rows }
 }
@@ -76,19 +74,19 @@ fn contention(measured: &Measured, source: Source<'_>) -> ContentionPart {
     let figure = |spread| Figure {
         spread,
         provenance: Provenance::Measured,
-        source: source(&format!("{} beside reads of 16 MiB through the page cache", anchor())),
+        source: source(&format!("{} beside reads of 16 MiB through the page cache", anchor(measured))),
     };
     ContentionPart { compute: figure(measured.contention.0), load: figure(measured.contention.1) }
 }
 
 /// The product that every round begins with, in words.
-fn anchor() -> String {
-    let (_, [m, n, k, _]) = ANCHOR;
+fn anchor(measured: &Measured) -> String {
+    let (_, [m, n, k, _]) = measured.anchor;
     format!("a {m}x{n}x{k} product")
 }
 
-fn sustained(measured: &Measured, source: Source<'_>) -> Measurement {
-    let flops = arithmetic(ANCHOR.0.0, &ANCHOR.1);
+pub(super) fn sustained(measured: &Measured, source: Source<'_>) -> Measurement {
+    let flops = arithmetic(measured.anchor.0.0, &measured.anchor.1);
     let row = |setting: &str, time_ns: f64| {
         MeasurementRow::rounded(setting.to_owned(), Quantiles::exactly(flops / time_ns * 1e9))
     };
@@ -96,13 +94,13 @@ fn sustained(measured: &Measured, source: Source<'_>) -> Measurement {
         name: "sustained-product".to_owned(),
         unit: "flops/s".to_owned(),
         provenance: Provenance::Measured,
-        source: source(&format!("{}: whether the clock holds over the recording", anchor())),
+        source: source(&format!("{}: whether the clock holds over the recording", anchor(measured))),
         rows: vec![row("first round", measured.sustained.0), row("last round", measured.sustained.1)],
     }
 }
 
 /// Rates by kind, for operations without a table: made of the tables, so they are derived.
-fn classes(measured: &Measured) -> Vec<OpPart> {
+pub(super) fn classes(measured: &Measured) -> Vec<OpPart> {
     let dtypes = [DType::F32, DType::Bf16];
     let kinds = [
         (OpKind::Linear, Op::Linear),
@@ -152,7 +150,7 @@ fn points(measured: &[moves::Point]) -> Basis {
     Basis::Points(measured.iter().map(|(bytes, rate)| Point { amount: *bytes as f64, rate: *rate }).collect())
 }
 
-fn rate(measured: &[moves::Point], source: String) -> Rate {
+pub(super) fn rate(measured: &[moves::Point], source: String) -> Rate {
     Rate { basis: points(measured), provenance: Provenance::Measured, source }
 }
 
@@ -180,14 +178,15 @@ fn link(measured: &Measured) -> LinkPart {
     }
 }
 
-fn host(options: &RecordOptions, measured: &Measured) -> HostPart {
+pub(super) fn host(options: &RecordOptions, measured: &Measured) -> HostPart {
     let why = "bytes of file that loading converts, beyond what reading takes";
     let rate_of = |figure: Quantiles, what: &str| Rate {
         basis: Basis::Points(vec![Point { amount: 1.0, rate: figure }]),
         provenance: Provenance::Measured,
         source: source(measured, what),
     };
-    let slowest = measured.conversions.iter().min_by(|a, b| a.2.p50.total_cmp(&b.2.p50));
+    let plain = measured.conversions.iter().filter(|(from, to, _)| from.is_plain() && to.is_plain());
+    let slowest = plain.min_by(|a, b| a.2.p50.total_cmp(&b.2.p50));
     let convert = slowest.map_or(Quantiles::exactly(1e9), |(_, _, rate)| *rate);
     let pair = |(from, to, figure): &(DType, DType, Quantiles)| ConversionPart {
         from: *from,
@@ -197,22 +196,26 @@ fn host(options: &RecordOptions, measured: &Measured) -> HostPart {
     HostPart {
         name: format!("{} of RAM", options.memory),
         memory_bytes: known(options.memory.0, Provenance::Measured, "RAM as the operating system counts it"),
-        convert: rate_of(convert, &format!("{why}; the slowest pair of types")),
+        convert: rate_of(convert, &format!("{why}; the slowest pair of plain types")),
         conversions: measured.conversions.iter().map(pair).collect(),
         measurements: Vec::new(),
     }
 }
 
-fn disk(measured: &Measured) -> DiskPart {
+pub(super) fn disk(measured: &Measured) -> DiskPart {
     let cached = rate(&measured.cached, source(measured, "reads of files in the page cache by one thread"));
-    // The copy thread reads one block after the other, whatever their size.
-    let alone: Vec<moves::Point> =
-        measured.disk.iter().filter(|(_, threads, _)| *threads == 1).map(|(block, _, rate)| (*block, *rate)).collect();
-    let read = if alone.is_empty() {
-        let why = "the file system takes no direct reads: the rate of cached ones stands in";
-        Rate { provenance: Provenance::Derived, source: why.to_owned(), ..cached.clone() }
-    } else {
-        rate(&alone, source(measured, "direct reads past the page cache by one thread, one block after the other"))
+    let read = match &measured.blocks {
+        Some((points, report)) => {
+            let way = report.way.map_or_else(String::new, |way| format!(": {way}, {} in flight", report.in_flight));
+            rate(
+                points,
+                source(measured, &format!("blocks one after the other, as runs read them past the page cache{way}")),
+            )
+        }
+        None => {
+            let why = "the file system takes no direct reads: the rate of cached ones stands in";
+            Rate { provenance: Provenance::Derived, source: why.to_owned(), ..cached.clone() }
+        }
     };
     let row = |(block, threads, figure): &(u64, u64, Quantiles)| {
         MeasurementRow::rounded(format!("{} blocks, {threads} at once", Bytes(*block)), *figure)

@@ -16,10 +16,23 @@ pub(super) type Kind = (Op, DType, DType);
 /// processor multiplies natively.
 pub(super) const ANCHOR: (Kind, [u64; 4]) = ((Op::Linear, DType::F32, DType::F32), [512, 1536, 1536, 0]);
 
-/// Calls with more arithmetic than this take too long to be repeated; rates no longer change there.
-const FLOPS_MOST: f64 = 2e10;
-/// Calls that move more than this, likewise.
-const BYTES_MOST: u64 = 128 << 20;
+/// How large the shapes are that are measured. Larger calls take too long to be repeated, and rates no longer change
+/// there.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Extent {
+    /// The most arithmetic of a call.
+    pub(super) flops: f64,
+    /// The most bytes that a call moves.
+    pub(super) bytes: u64,
+    /// Whether shapes of models with billions of parameters are measured, too.
+    pub(super) large: bool,
+}
+
+/// What a processor is asked.
+pub(super) const PROCESSOR: Extent = Extent { flops: 2e10, bytes: 128 << 20, large: false };
+/// What a GPU is asked: calls of up to some hundredths of a second.
+#[cfg(feature = "cuda")]
+pub(super) const GPU: Extent = Extent { flops: 4e12, bytes: 512 << 20, large: true };
 
 /// Outputs and inputs of linear layers: squares and both halves of a feed-forward layer, at the widths of the
 /// fixtures, of Wan 1.3B and of UMT5-XXL, and sizes between.
@@ -39,6 +52,9 @@ const LINEAR: [[u64; 2]; 13] = [
     [10_240, 4096],
 ];
 const LINEAR_ROWS: [u64; 7] = [1, 8, 32, 128, 512, 2048, 8192];
+/// Wan 14B's, and the rows of a video of 81 frames at 832x480.
+const LINEAR_LARGE: [[u64; 2]; 3] = [[5120, 5120], [13_824, 5120], [5120, 13_824]];
+const LINEAR_ROWS_LARGE: [u64; 1] = [32_768];
 
 /// Input and output channels of convolutions, at the widths of Wan's VAE, narrower ones, and its first and last layer.
 const CONV: [[u64; 2]; 15] = [
@@ -68,6 +84,10 @@ const ATTENTION: [[u64; 2]; 5] = [[2, 32], [8, 64], [12, 128], [1, 384], [64, 64
 const ATTENTION_ROWS: [[u64; 2]; 9] =
     [[16, 16], [64, 64], [256, 256], [1024, 1024], [4096, 4096], [64, 512], [512, 512], [2048, 512], [8192, 512]];
 
+/// Wan 14B's.
+const ATTENTION_LARGE: [[u64; 2]; 1] = [[40, 128]];
+const ATTENTION_ROWS_LARGE: [[u64; 2]; 3] = [[8192, 8192], [16_384, 16_384], [32_768, 512]];
+
 const NORM_ROWS: [u64; 6] = [8, 64, 512, 4096, 32_768, 262_144];
 const NORM_CHANNELS: [u64; 5] = [32, 96, 384, 1536, 4096];
 
@@ -95,13 +115,29 @@ pub(super) fn kinds() -> Result<Vec<Kind>, Error> {
     Ok(kinds.into_iter().collect())
 }
 
+/// Every operation in every shape that is measured.
+pub(super) fn everything(quick: bool, extent: &Extent) -> Result<Vec<(Kind, [u64; 4])>, Error> {
+    let of = |kind: Kind| shapes(kind.0, quick, extent).into_iter().map(move |dims| (kind, dims));
+    Ok(kinds()?.into_iter().flat_map(of).collect())
+}
+
+/// A list, and what is added to it for large shapes.
+fn with<T: Copy>(usual: &[T], large: &[T], extent: &Extent) -> Vec<T> {
+    usual.iter().chain(if extent.large { large } else { &[] }).copied().collect()
+}
+
 /// The shapes that are measured for an operation. `quick` takes every third one.
-pub(super) fn shapes(op: Op, quick: bool) -> Vec<[u64; 4]> {
+pub(super) fn shapes(op: Op, quick: bool, extent: &Extent) -> Vec<[u64; 4]> {
     let all = match op {
-        Op::Linear | Op::LinearActivated => grid(&LINEAR, &LINEAR_ROWS, |[n, k], m| [m, n, k, 0]),
+        Op::Linear | Op::LinearActivated => {
+            let (widths, rows) = (with(&LINEAR, &LINEAR_LARGE, extent), with(&LINEAR_ROWS, &LINEAR_ROWS_LARGE, extent));
+            grid(&widths, &rows, |[n, k], m| [m, n, k, 0])
+        }
         Op::Conv => conv(),
         Op::Attention | Op::AttentionBiased => {
-            grid(&ATTENTION, &ATTENTION_ROWS, |[heads, dim], [q, k]| [q, k, heads, dim])
+            let heads = with(&ATTENTION, &ATTENTION_LARGE, extent);
+            let rows = with(&ATTENTION_ROWS, &ATTENTION_ROWS_LARGE, extent);
+            grid(&heads, &rows, |[heads, dim], [q, k]| [q, k, heads, dim])
         }
         Op::LayerNorm | Op::RmsNorm | Op::RmsNormAssign | Op::ChannelNorm | Op::ChannelNormAssign => {
             grid(&NORM_CHANNELS, &NORM_ROWS, |channels, rows| [rows, channels, 0, 0])
@@ -109,7 +145,7 @@ pub(super) fn shapes(op: Op, quick: bool) -> Vec<[u64; 4]> {
         Op::GroupNorm => grid(&NORM_CHANNELS, &NORM_ROWS, |channels, rows| [rows, channels, 32, 0]),
         _ => BYTES.map(|bytes| [bytes, 0, 0, 0]).to_vec(),
     };
-    let small = all.into_iter().filter(|dims| affordable(op, dims));
+    let small = all.into_iter().filter(|dims| affordable(op, dims, extent));
     // Three is no divisor of the grids' sides, so that a quick recording keeps some of every row and column.
     small.step_by(if quick { 3 } else { 1 }).collect()
 }
@@ -123,7 +159,7 @@ fn conv() -> Vec<[u64; 4]> {
     CONV_TAPS.iter().flat_map(|taps| grid(&CONV, &CONV_POSITIONS, with(*taps))).collect()
 }
 
-fn affordable(op: Op, dims: &[u64; 4]) -> bool {
+fn affordable(op: Op, dims: &[u64; 4], extent: &Extent) -> bool {
     let [a, b, c, d] = dims.map(|n| n as f64);
     let (flops, bytes) = match op {
         Op::Linear | Op::LinearActivated => (2.0 * a * b * c, 4 * (dims[0] * (dims[1] + dims[2]) + dims[1] * dims[2])),
@@ -134,5 +170,5 @@ fn affordable(op: Op, dims: &[u64; 4]) -> bool {
         }
         _ => (0.0, dims[0]),
     };
-    flops <= FLOPS_MOST && bytes <= BYTES_MOST
+    flops <= extent.flops && bytes <= extent.bytes
 }

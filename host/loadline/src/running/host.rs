@@ -160,5 +160,6 @@ pub(super) fn table_segment(entry: &loadline_models::weights::TensorEntry, dtype
         file_dtype: dtype,
         place: 0,
         dtype: DType::F32,
+        scale: 1.0,
     }
 }

@@ -138,6 +138,12 @@ pub fn write_whole(path: &Path, body: impl FnOnce(&mut dyn Write) -> std::io::Re
     Ok(file.publish()?)
 }
 
+/// Reads a tensor of a dump as f32: its shape and its values.
+#[cfg(feature = "cuda")] // whoever compares two devices
+pub(crate) fn read_tensor_of(path: &Path, name: &str) -> Result<Tensor, Error> {
+    read_latents(path, Some(name))
+}
+
 /// Reads one tensor of the file that `--latents` names as f32.
 pub(super) fn read_latents(path: &Path, name: Option<&str>) -> Result<Tensor, Error> {
     let failed = |text: String| Error::Request(format!("--latents {}: {text}", path.display()));
@@ -154,7 +160,10 @@ pub(super) fn read_latents(path: &Path, name: Option<&str>) -> Result<Tensor, Er
 
 /// Reads an f32, f16 or bf16 tensor as f32.
 pub(super) fn read_tensor(index: &WeightIndex, entry: &TensorEntry) -> Result<Tensor, String> {
-    let dtype = super::weights::element_type(entry.dtype)
+    let dtype = entry
+        .dtype
+        .storage()
+        .filter(|d| d.is_plain())
         .ok_or_else(|| format!("tensor '{}' is {}, use f32, f16 or bf16", entry.name, entry.dtype.name()))?;
     let files = loadline_device::WeightFiles::open(&index.files).map_err(|e| e.to_string())?;
     let mut values = vec![0.0; entry.elements() as usize];

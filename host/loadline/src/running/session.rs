@@ -4,35 +4,36 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use loadline_core::{Bytes, LoadedBlock, Machine, Nanos, Settings, Tier};
-use loadline_device::CpuDevice;
+use loadline_core::{Bytes, JobBlock, LoadedBlock, Machine, Nanos, Settings, Tier};
+use loadline_device::disk::{DiskOptions, DiskReads};
+use loadline_device::{BlockSource, System, WeightFiles};
 use loadline_engine::{Audited, Budgeted, Engine, EngineError, Faulty, Injection, Metered, Start};
-use loadline_models::pipeline::WanProgram;
 use loadline_models::spec::Folder;
 use loadline_nn::{CpuKernels, TensorsAt};
 use loadline_policy::Policy;
 use loadline_text::{Tokenizer, clean_prompt};
 
 use super::checkpoint::{Checkpoint, Saved};
-use super::compute::{Pipeline, Running, device_error};
 use super::host::{Frames, RunHost};
 use super::identity::Inputs;
+use super::local::Local;
 use super::measured::{Measured, Outcome, Progress};
+use super::offload::Offload;
 use super::output::{ResultSink, Tensor, Tensors, frames_tensor, read_latents, write_tensors};
 use super::preflight;
-use super::voyage::Voyage;
+use super::voyage::{Voyage, Wake};
 use super::watch::not_finite;
 use super::weights::{self, Stamps};
 use crate::deviation::{Course, PATIENCE, Sentry};
 use crate::error::told;
 use crate::planning::{Asked, Planned, Planner, kept_hash};
-use crate::{Error, Model};
+use crate::{Error, Model, On};
 
 /// The real stack. Its twin is `planning::forecasting::Simulated`.
-pub(super) type Real = Audited<Metered<Budgeted<Faulty<CpuDevice<Pipeline>>>>>;
+pub(super) type Real = Audited<Metered<Budgeted<Faulty<Local>>>>;
 
 /// The machine below the decorators.
-pub(super) fn cpu(real: &mut Real) -> &mut CpuDevice<Pipeline> {
+pub(super) fn local(real: &mut Real) -> &mut Local {
     &mut real.inner.inner.inner.inner
 }
 
@@ -56,13 +57,43 @@ pub struct SessionOptions {
     pub record: bool,
     /// How late a run must be before its policy is asked for another plan.
     pub patience: Nanos,
+    /// Where the system says how much memory is left.
+    pub system: System,
+    /// What computes.
+    pub on: On,
+    /// How weights are read.
+    pub disk: DiskOptions,
+    /// Where a packed copy of the weights is kept and read from, if one is wanted.
+    pub offload: Option<PathBuf>,
 }
 
 impl SessionOptions {
     /// A session without traces.
     #[must_use]
-    pub const fn new(model: Model, policy: Policy, settings: Settings, machine: Machine) -> Self {
-        Self { model, policy, settings, machine, record: false, patience: PATIENCE }
+    pub fn new(model: Model, policy: Policy, settings: Settings, machine: Machine) -> Self {
+        Self {
+            model,
+            policy,
+            settings,
+            machine,
+            record: false,
+            patience: PATIENCE,
+            system: System::default(),
+            on: On::Cpu,
+            disk: DiskOptions::default(),
+            offload: None,
+        }
+    }
+
+    /// Reads files that are in the page cache from there, unless another way was asked for, and plans with that. A
+    /// packed copy is never left there.
+    fn look_at_cache(&mut self, folder: &Folder) {
+        if self.offload.is_some() {
+            self.model = self.model.clone().packed();
+        } else if matches!(self.disk.reads, DiskReads::Auto | DiskReads::Buffered) && weights::are_cached(folder) {
+            self.disk.reads = DiskReads::Buffered;
+            self.machine = self.machine.clone().with_cached_files();
+        }
     }
 
     pub(super) fn planner<'a>(&'a self, loaded: &'a [LoadedBlock], more_to_come: bool) -> Planner<'a> {
@@ -94,6 +125,13 @@ pub struct JobSpec {
     pub more_to_come: bool,
 }
 
+/// What copying weights asks and tells.
+pub(super) struct Copying<'a> {
+    /// Asks for an end.
+    pub(super) stop: &'a AtomicBool,
+    pub(super) progress: &'a mut dyn FnMut(Progress<'_>),
+}
+
 /// A loaded model on this machine.
 pub struct Session {
     pub(super) options: SessionOptions,
@@ -123,17 +161,20 @@ impl Session {
         };
         let tokenizer = folder.path.join("tokenizer");
         let tokenizer = Tokenizer::open(&tokenizer).map_err(|e| Error::Model(told(&e)))?;
-        let kernels = CpuKernels::named(&options.machine.device.kernel_set).unwrap_or_else(CpuKernels::detect);
-        let device = CpuDevice::new(Pipeline::new(kernels)).map_err(|e| weights::unreadable(&e))?;
+        options.look_at_cache(&folder);
+        let device = Local::open(&options)?;
         // The budget is set for each job; until then nothing may be allocated.
         let granule = options.machine.device.granularity;
         let device = Faulty::new(device, Vec::new()).with_memory(options.machine.device.memory);
         let stack = Audited::new(Metered::new(Budgeted::new(device, Bytes::ZERO, granule)));
         let engine = Engine::new(stack, options.record);
-        if weights::are_cached(&folder) {
-            options.machine = options.machine.with_cached_files();
-        }
         Ok(Self { options, folder, tokenizer, engine, sources_for: None, stamps: None, last: None })
+    }
+
+    /// The model.
+    #[must_use]
+    pub fn model(&self) -> &Model {
+        &self.options.model
     }
 
     /// The machine that plans are made for: as it was given, or with the model's files in the page cache.
@@ -153,6 +194,7 @@ impl Session {
     /// If nothing fits, or something is wrong with the request.
     pub fn plan(&self, spec: &JobSpec) -> Result<Planned, Error> {
         let (asked, _) = self.counted(spec)?;
+        self.check_limit(&asked)?;
         self.planner(spec, &self.loaded()).plan(&asked)
     }
 
@@ -178,6 +220,7 @@ impl Session {
     fn check(&self, job: &JobSpec, planned: &mut BTreeSet<String>) -> Result<(), Error> {
         preflight::check(job)?;
         let (asked, ids) = self.counted(job)?;
+        self.check_limit(&asked)?;
         let Asked { request, knobs, sampling, vram, ram, used_by_others } = &asked;
         if planned.insert(format!(
             "{request:?} {knobs:?} {sampling:?} {vram:?} {ram:?} {used_by_others:?} {}",
@@ -190,6 +233,26 @@ impl Session {
             }
         }
         Ok(())
+    }
+
+    /// Whether the process may have what it was given: beyond the limit of a control group the system kills.
+    fn check_limit(&self, asked: &Asked) -> Result<(), Error> {
+        let Some(limit) = self.options.system.limit() else { return Ok(()) };
+        let vram = asked.vram.filter(|_| self.options.machine.device.unified);
+        let given: Vec<_> = [("--vram", vram), ("--ram", asked.ram)]
+            .into_iter()
+            .filter_map(|(flag, bytes)| Some((format!("{flag} {}", bytes?), bytes?)))
+            .collect();
+        let sum: Bytes = given.iter().map(|(_, bytes)| *bytes).sum();
+        if sum <= limit {
+            return Ok(());
+        }
+        let flags: Vec<_> = given.into_iter().map(|(text, _)| text).collect();
+        Err(Error::Limit(format!(
+            "{} are more than the {limit} that the control group of this process may have: give less, or raise its \
+             memory.max (a container: `docker run --memory SIZE`)",
+            flags.join(" and ")
+        )))
     }
 
     /// What earlier jobs have kept on the device.
@@ -256,9 +319,10 @@ impl Session {
         let (asked, ids) = self.counted(spec)?;
         progress(Progress::Planned(&planned.plan.policy.name));
         let inputs = Inputs::new(spec, &asked, &ids);
-        self.prepare(spec, &asked, &planned, &ids)?;
+        self.prepare(spec, &asked, &planned, &ids, &mut Copying { stop, progress })?;
         let stamps = self.stamps()?;
-        let given = cpu(&mut self.engine.device).compute.job.as_ref().and_then(|job| job.host.latents.as_ref());
+        let host = local(&mut self.engine.device).work().host();
+        let given = host.and_then(|host| host.latents.as_ref());
         let identity = inputs.identity(&self.folder, stamps, given, &planned.plan.knobs)?;
         let plan = planned.plan.hash().to_string();
         let mut checkpoint = Checkpoint::beside(spec.output.path(), identity, plan, spec.dump.is_some());
@@ -267,10 +331,11 @@ impl Session {
             progress(Progress::NothingToResume(checkpoint.folder()));
         }
         let start = saved.map_or(Ok(Start::default()), |saved| self.restore(&mut checkpoint, &planned, saved))?;
+        let read = local(&mut self.engine.device).disk_report();
         let mut course = Course::new(Sentry::new(self.options.patience), &planned, &self.options.machine);
         let voyage = Voyage { spec, asked: &asked, ids: &ids, start, stop };
         let sailed = self.sail(&voyage, &planned, &mut checkpoint, &mut course, progress);
-        let (stages, trace) = sailed.map_err(|e| match e {
+        let Wake { measured: stages, highs, cards, trace } = sailed.map_err(|e| match e {
             Error::Interrupted(_) => e,
             other => checkpoint.kept(other),
         })?;
@@ -281,6 +346,9 @@ impl Session {
             resumed: start != Start::default(),
             first_pass: start.pass,
             stages,
+            highs,
+            cards,
+            disk: local(&mut self.engine.device).disk_report().since(&read),
             digest: self.engine.device.digest(),
             redecisions: course.log,
         };
@@ -295,6 +363,7 @@ impl Session {
         asked: &Asked,
         planned: &Planned,
         ids: &[Vec<u32>],
+        copying: &mut Copying<'_>,
     ) -> Result<(), Error> {
         let (model, knobs) = (&self.options.model, &planned.plan.knobs);
         let recipe = model.recipe(&asked.request, knobs, &asked.sampling, ids.to_vec())?;
@@ -309,15 +378,11 @@ impl Session {
         });
         let layouts: Option<Vec<_>> = layouts.collect();
         let layouts = layouts.ok_or_else(|| Error::Model("the job names a component that the folder lacks".into()))?;
-        let storage_only = loadline_core::Knobs { storage: knobs.storage.clone(), ..Default::default() };
+        let storage_only = loadline_core::Knobs { storage: planned.plan.knobs.storage.clone(), ..Default::default() };
         if self.sources_for.as_ref() != Some(&storage_only) {
-            let sources = layouts.iter().zip(&planned.job.blocks);
-            let sources = sources
-                .map(|(l, b)| weights::block_source(&self.folder, &planned.job.components[b.component as usize], l));
-            let sources = sources.collect::<Result<Vec<_>, _>>()?;
-            let files = weights::open(&self.folder)?;
+            let (files, sources) = self.sources(planned, &layouts, copying)?;
             self.engine.release_all();
-            cpu(&mut self.engine.device).set_sources(files, sources);
+            local(&mut self.engine.device).set_sources(files, sources);
             self.sources_for = Some(storage_only);
         }
         let latents = match &spec.latents {
@@ -333,9 +398,27 @@ impl Session {
             dumped: Tensors::new(),
             frames: Frames::new(&recipe),
         };
-        let pipeline = &mut cpu(&mut self.engine.device).compute;
-        pipeline.job = Some(Running { program: WanProgram::new(recipe), layouts, host });
+        local(&mut self.engine.device).work().begin(recipe, layouts, host);
         Ok(())
+    }
+
+    /// What blocks are read from: the model's files, or a packed copy of them.
+    fn sources(
+        &mut self,
+        planned: &Planned,
+        layouts: &[TensorsAt],
+        copying: &mut Copying<'_>,
+    ) -> Result<(WeightFiles, Vec<BlockSource>), Error> {
+        let component = |block: &JobBlock| &planned.job.components[block.component as usize];
+        let blocks = layouts.iter().zip(&planned.job.blocks);
+        let sources = blocks.map(|(l, block)| weights::block_source(&self.folder, component(block), l));
+        let (files, sources) = (weights::open(&self.folder)?, sources.collect::<Result<Vec<_>, _>>()?);
+        let stamps = self.stamps()?;
+        let Some(folder) = &self.options.offload else { return Ok((files, sources)) };
+        let names = planned.job.blocks.iter().map(|block| block.name.clone()).collect();
+        let (model, stop) = (self.options.model.spec.name.as_str(), copying.stop);
+        let offload = Offload { folder, model, stamps: &stamps, names, sources, files, stop };
+        offload.packed(&mut |file, done, of| (copying.progress)(Progress::Copying { file, done, of }))
     }
 
     /// What the weight files are known by, as they were when the session opened them.
@@ -356,29 +439,29 @@ impl Session {
         if planned.job.stages.get(standing.stage).is_none_or(|s| standing.pass >= s.pass_count()) {
             return Err(checkpoint.damaged("it stands at a pass that this job does not have"));
         }
-        let pipeline = &mut cpu(&mut self.engine.device).compute;
-        let Some(job) = &mut pipeline.job else { return Ok(Start::default()) };
-        let restored = job.program.restore(&mut pipeline.ops, &mut |name| saved.tensors.tensor(name));
+        let work = local(&mut self.engine.device).work();
+        let restored = work.restore(&mut |name| saved.tensors.tensor(name));
         if let Some(detail) = saved.tensors.failed() {
             return Err(checkpoint.damaged(&detail));
         }
         let stage = || planned.job.stages.get(standing.stage).map_or_else(String::new, |s| s.name.clone());
-        restored.map_err(|e| EngineError::Device { stage: stage(), source: device_error(e) })?;
-        checkpoint.replay(standing, &mut |n, shape, values| job.host.frames.replay(n, shape, values))?;
-        job.host.dumped = saved.dumped;
+        restored.map_err(|source| EngineError::Device { stage: stage(), source })?;
+        let Some(host) = work.host() else { return Ok(Start::default()) };
+        checkpoint.replay(standing, &mut |n, shape, values| host.frames.replay(n, shape, values))?;
+        host.dumped = saved.dumped;
         Ok(Start { stage: standing.stage, pass: standing.pass })
     }
 
     fn write_results(&mut self, spec: &JobSpec) -> Result<(), Error> {
-        let Some(mut job) = cpu(&mut self.engine.device).compute.job.take() else { return Ok(()) };
-        let video = job.host.frames.finish();
+        let Some(mut host) = local(&mut self.engine.device).work().end() else { return Ok(()) };
+        let video = host.frames.finish();
         if video.values.iter().any(|v| !v.is_finite()) {
             return Err(not_finite("the frames"));
         }
         spec.output.write(&video, FPS)?;
         if let Some(path) = &spec.dump {
-            job.host.dumped.insert("frames".into(), frames_tensor(&video));
-            write_tensors(path, &job.host.dumped, &[])?;
+            host.dumped.insert("frames".into(), frames_tensor(&video));
+            write_tensors(path, &host.dumped, &[])?;
         }
         Ok(())
     }

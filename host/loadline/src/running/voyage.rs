@@ -6,10 +6,11 @@ use loadline_core::{Bytes, Cause};
 use loadline_engine::{EngineError, Flow, Start, Trace};
 
 use super::checkpoint::Checkpoint;
-use super::measured::{Progress, StageMeasured};
-use super::session::{JobSpec, Session};
+use super::measured::{Progress, StageMeasured, TaskHigh};
+use super::session::{Copying, JobSpec, Session, local};
 use super::watch::{Left, Watch, not_finite};
 use crate::Error;
+use crate::card::CardSample;
 use crate::deviation::{Course, Helm, Turn};
 use crate::planning::{Asked, Planned};
 
@@ -23,9 +24,23 @@ pub(super) struct Voyage<'a> {
     pub(super) stop: &'a AtomicBool,
 }
 
+/// What a voyage leaves behind.
+#[derive(Default)]
+pub(super) struct Wake {
+    /// The stages as measured.
+    pub(super) measured: Vec<StageMeasured>,
+    /// What each task took at most, if that was recorded.
+    pub(super) highs: Vec<TaskHigh>,
+    /// The GPU at some moments.
+    pub(super) cards: Vec<CardSample>,
+    pub(super) trace: Trace,
+}
+
 /// How one call of the engine ended.
 struct Leg {
     measured: Vec<StageMeasured>,
+    highs: Vec<TaskHigh>,
+    cards: Vec<CardSample>,
     trace: Trace,
     /// What comes next, and whether the pass that was running is lost; nothing if the job has ended.
     next: Option<(Turn, bool)>,
@@ -34,8 +49,7 @@ struct Leg {
 }
 
 impl Session {
-    /// Realises a plan, and others where it cannot be gone on with, until the job has ended. Gives the stages as
-    /// measured, and the trace.
+    /// Realises a plan, and others where it cannot be gone on with, until the job has ended.
     pub(super) fn sail(
         &mut self,
         voyage: &Voyage<'_>,
@@ -43,20 +57,22 @@ impl Session {
         checkpoint: &mut Checkpoint,
         course: &mut Course,
         progress: &mut dyn FnMut(Progress<'_>),
-    ) -> Result<(Vec<StageMeasured>, Trace), Error> {
+    ) -> Result<Wake, Error> {
         let (mut running, mut start) = (Box::new(planned.clone()), voyage.start);
-        let (mut measured, mut trace) = (Vec::new(), Trace::default());
+        let mut wake = Wake::default();
         loop {
             let leg = self.leg(voyage, &running, start, checkpoint, course, progress)?;
-            merge(&mut measured, leg.measured);
-            trace.stages.extend(leg.trace.stages);
-            let Some((turn, lost)) = leg.next else { return Ok((measured, trace)) };
+            merge(&mut wake.measured, leg.measured);
+            wake.highs.extend(leg.highs);
+            wake.cards.extend(leg.cards);
+            wake.trace.stages.extend(leg.trace.stages);
+            let Some((turn, lost)) = leg.next else { return Ok(wake) };
             match turn {
                 Turn::Switch(planned) => running = planned,
                 Turn::Keep => {}
                 Turn::Stop => return Err(stopped(course)),
             }
-            start = if lost { self.rewind(voyage, &running, checkpoint)? } else { leg.reached };
+            start = if lost { self.rewind(voyage, &running, checkpoint, progress)? } else { leg.reached };
             checkpoint.goes_on_with(running.plan.hash().to_string());
         }
     }
@@ -73,11 +89,15 @@ impl Session {
         let loaded = self.loaded();
         let fixed = self.options.machine.device.fixed_overhead;
         self.engine.device.inner.inner.set_budget(running.budget.device - fixed);
+        let begun = local(&mut self.engine.device).begin_plan(running, fixed);
+        begun.map_err(|source| EngineError::Device { stage: "start".to_owned(), source })?;
         let planner = self.options.planner(&loaded, voyage.spec.more_to_come);
         let mut helm = Helm { planner, asked: voyage.asked, course };
-        let mut watch = Watch::new(running, checkpoint, &mut helm, start, voyage.stop, progress);
+        progress(Progress::Begins(running));
+        let record = self.options.record;
+        let mut watch = Watch::new(running, checkpoint, &mut helm, start, voyage.stop, record, progress);
         let result = self.engine.realise(&running.job, &running.plan, start, &mut watch);
-        let Left { turn, suspect, reached, mut measured } = watch.leave();
+        let Left { turn, suspect, reached, mut measured, highs, cards } = watch.leave();
         if let Some(what) = suspect {
             return Err(not_finite(&what));
         }
@@ -95,12 +115,19 @@ impl Session {
         for (stage, traced) in measured.iter_mut().zip(&trace.stages) {
             (stage.time, stage.stall) = (traced.length(), traced.stall);
         }
-        Ok(Leg { measured, trace, next, reached })
+        Ok(Leg { measured, highs, cards, trace, next, reached })
     }
 
     /// Brings back the state of the last safe point after a pass was lost.
-    fn rewind(&mut self, voyage: &Voyage<'_>, running: &Planned, checkpoint: &mut Checkpoint) -> Result<Start, Error> {
-        self.prepare(voyage.spec, voyage.asked, running, voyage.ids)?;
+    fn rewind(
+        &mut self,
+        voyage: &Voyage<'_>,
+        running: &Planned,
+        checkpoint: &mut Checkpoint,
+        progress: &mut dyn FnMut(Progress<'_>),
+    ) -> Result<Start, Error> {
+        let copying = &mut Copying { stop: voyage.stop, progress };
+        self.prepare(voyage.spec, voyage.asked, running, voyage.ids, copying)?;
         match checkpoint.again()? {
             Some(saved) => self.restore(checkpoint, running, saved),
             None => Ok(Start::default()),
@@ -149,6 +176,7 @@ fn merge(measured: &mut Vec<StageMeasured>, part: Vec<StageMeasured>) {
             Some(last) => {
                 last.time += stage.time;
                 last.stall += stage.stall;
+                last.memory = last.memory.and(stage.memory, stage.device_peak > last.device_peak);
                 last.device_peak = last.device_peak.max(stage.device_peak);
             }
             None => measured.push(stage),

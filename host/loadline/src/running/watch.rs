@@ -3,14 +3,17 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use loadline_core::Nanos;
+use loadline_device::disk::Report;
 use loadline_device::memory;
-use loadline_engine::{Device, DeviceError, Flow, Observer, SafePoint, StageTrace, Start};
+use loadline_engine::{At, Device, DeviceError, Flow, Observer, SafePoint, StageTrace, Start};
 
 use super::checkpoint::Checkpoint;
-use super::compute::device_error;
-use super::measured::{Progress, StageMeasured};
-use super::session::{Real, cpu};
+use super::gauge::Gauge;
+use super::measured::{Progress, StageMeasured, TaskHigh};
+use super::session::{Real, local};
 use crate::Error;
+use crate::card::CardSample;
 use crate::deviation::{Helm, Turn};
 use crate::planning::Planned;
 
@@ -22,8 +25,18 @@ pub(super) struct Watch<'a, 'b> {
     start: Start,
     stop: &'a AtomicBool,
     progress: &'a mut dyn FnMut(Progress<'_>),
+    /// Whether what each task took is wanted.
+    record: bool,
+    gauge: Option<Gauge>,
+    /// When the last pulse of this stage was told.
+    pulsed: Option<Nanos>,
+    /// How weights are read, as it was last told.
+    reads: Report,
     left: Left,
 }
+
+/// Pulses come no faster: whoever draws them shows four a second.
+const PULSE: Nanos = Nanos(200_000_000);
 
 /// What a watch leaves behind.
 pub(super) struct Left {
@@ -34,22 +47,35 @@ pub(super) struct Left {
     /// Behind the last safe point.
     pub(super) reached: Start,
     pub(super) measured: Vec<StageMeasured>,
+    pub(super) highs: Vec<TaskHigh>,
+    pub(super) cards: Vec<CardSample>,
+}
+
+impl Left {
+    fn nothing(reached: Start) -> Self {
+        let (measured, highs, cards) = (Vec::new(), Vec::new(), Vec::new());
+        Self { turn: Turn::Keep, suspect: None, reached, measured, highs, cards }
+    }
 }
 
 impl Observer<Real> for Watch<'_, '_> {
     fn stage_starts(&mut self, device: &mut Real, stage: usize) {
-        memory::reset_peak(memory::Domain::Device);
-        if let Some(job) = &mut cpu(device).compute.job {
-            job.host.frames.keep_fresh = true;
+        if let Some(host) = local(device).work().host() {
+            host.frames.keep_fresh = true;
         }
         let stage_plan = &self.planned.job.stages[stage];
         let first = if stage == self.start.stage { self.start.pass } else { 0 };
-        (self.progress)(Progress::StageStarts { stage: &stage_plan.name, passes: stage_plan.pass_count(), first });
+        let gauge = Gauge::begin(device, first);
+        let (stage, passes, memory) = (&stage_plan.name, stage_plan.pass_count(), gauge.footing(device));
+        (self.progress)(Progress::StageStarts { stage, passes, first, memory });
+        (self.gauge, self.pulsed) = (Some(gauge), None);
     }
 
-    fn task_ended(&mut self, _: &mut Real, at: loadline_engine::At) {
+    fn task_ended(&mut self, device: &mut Real, at: At) {
         let of = self.planned.job.stages[at.stage].tasks_per_pass();
         (self.progress)(Progress::Task { pass: at.pass, task: at.task, of });
+        self.measure(device, at);
+        memory::within(memory::Domain::Host, || self.tell_reads(device));
     }
 
     fn safe_point(&mut self, device: &mut Real, at: SafePoint<'_>) -> Result<Flow, DeviceError> {
@@ -69,11 +95,13 @@ impl Observer<Real> for Watch<'_, '_> {
         })
     }
 
-    fn stage_ended(&mut self, _: &mut Real, trace: &StageTrace) {
+    fn stage_ended(&mut self, device: &mut Real, trace: &StageTrace) {
         let name = self.planned.job.stages[trace.stage as usize].name.clone();
-        let device_peak = memory::peak(memory::Domain::Device);
-        self.left.measured.push(StageMeasured { name, time: trace.length(), device_peak, stall: trace.stall });
-        (self.progress)(Progress::StageEnded);
+        let Some(gauge) = self.gauge.take() else { return };
+        let (device_peak, memory) = gauge.end(device);
+        let measured = StageMeasured { name, time: trace.length(), device_peak, stall: trace.stall, memory };
+        (self.progress)(Progress::StageEnded(&measured));
+        self.left.measured.push(measured);
     }
 }
 
@@ -84,10 +112,45 @@ impl<'a, 'b> Watch<'a, 'b> {
         helm: &'a mut Helm<'b>,
         start: Start,
         stop: &'a AtomicBool,
+        record: bool,
         progress: &'a mut dyn FnMut(Progress<'_>),
     ) -> Self {
-        let left = Left { turn: Turn::Keep, suspect: None, reached: start, measured: Vec::new() };
-        Self { planned, checkpoint, helm, start, stop, progress, left }
+        let nothing = Left::nothing(start);
+        let (gauge, pulsed, reads) = (None, None, Report::default());
+        Self { planned, checkpoint, helm, start, stop, progress, record, gauge, pulsed, reads, left: nothing }
+    }
+
+    /// Looks at what a task took, and tells how things stand if that was not told for a while.
+    fn measure(&mut self, device: &mut Real, at: At) {
+        let Some(gauge) = &mut self.gauge else { return };
+        let high = gauge.task_ended(device, at);
+        if self.record {
+            memory::within(memory::Domain::Host, || self.left.highs.push(high));
+        }
+        if self.pulsed.is_none_or(|last| high.end - last >= PULSE) {
+            self.pulsed = Some(high.end);
+            (self.progress)(Progress::Pulse(&gauge.pulse(device, &self.planned.job, at)));
+            memory::within(memory::Domain::Host, || self.look_at_card(device, high.end));
+        }
+    }
+
+    /// Tells what the GPU's management library says, if there is one.
+    fn look_at_card(&mut self, device: &mut Real, now: Nanos) {
+        let Some(sample) = local(device).card(now) else { return };
+        (self.progress)(Progress::Card(&sample));
+        if self.record {
+            self.left.cards.push(sample);
+        }
+    }
+
+    /// Tells how weights are read, if that is new.
+    fn tell_reads(&mut self, device: &mut Real) {
+        let report = local(device).disk_report();
+        let known = |r: &Report| (r.way, r.in_flight, r.notes.len());
+        if report.way.is_some() && known(&report) != known(&self.reads) {
+            (self.progress)(Progress::Reads(&report));
+            self.reads = report;
+        }
     }
 
     pub(super) fn leave(self) -> Left {
@@ -116,16 +179,16 @@ impl<'a, 'b> Watch<'a, 'b> {
     fn save(&mut self, device: &mut Real, stage: usize, pass: u64) -> Result<(), DeviceError> {
         self.settle()?;
         let unwritten = |e: Error| DeviceError::Output(e.told());
-        let pipeline = &mut cpu(device).compute;
-        let Some(job) = &mut pipeline.job else { return Ok(()) };
+        let work = local(device).work();
         let mut state = self.checkpoint.begin().map_err(unwritten)?;
-        job.program.save(&mut pipeline.ops, &mut |piece| state.take(piece)).map_err(device_error)?;
+        work.save(&mut |piece| state.take(piece))?;
         if let Some(name) = state.suspect() {
             self.left.suspect = Some(format!("the numbers of '{name}'"));
             return Err(DeviceError::Compute(format!("'{name}' is not finite")));
         }
-        let fresh = std::mem::take(&mut job.host.frames.fresh);
-        self.checkpoint.keep(&job.host.dumped).map_err(unwritten)?;
+        let Some(host) = work.host() else { return Ok(()) };
+        let fresh = std::mem::take(&mut host.frames.fresh);
+        self.checkpoint.keep(&host.dumped).map_err(unwritten)?;
         let used = used(self.planned, stage, pass);
         self.checkpoint.save((stage, pass), &used, state, &fresh).map_err(unwritten)
     }

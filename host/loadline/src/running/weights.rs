@@ -9,7 +9,7 @@ use loadline_core::DType;
 use loadline_device::{BlockSource, Segment, WeightFiles};
 use loadline_engine::DeviceError;
 use loadline_models::spec::{self, Folder, FolderComponent};
-use loadline_models::weights::{FileDtype, WeightIndex};
+use loadline_models::weights::{TensorEntry, WeightIndex};
 use loadline_nn::TensorsAt;
 
 use super::digest::Digest;
@@ -43,6 +43,7 @@ pub(super) fn block_source(folder: &Folder, component: &str, layout: &TensorsAt)
     let part = component_of(folder, component).ok_or_else(|| missing("*"))?;
     let first: usize =
         folder.components.iter().take_while(|c| c.name != component).map(|c| c.weights.files.len()).sum();
+    let scales = scales(part, layout.tensors.iter().map(|(name, ..)| name.as_str()))?;
     let segment = |(name, shape, dtype, place): &(String, Vec<usize>, DType, usize)| {
         let entry = part.weights.get(name).ok_or_else(|| missing(name))?;
         Ok(Segment {
@@ -50,12 +51,14 @@ pub(super) fn block_source(folder: &Folder, component: &str, layout: &TensorsAt)
             file: first + entry.file,
             offset: entry.offset,
             elements: shape.iter().product(),
-            file_dtype: element_type(entry.dtype).ok_or_else(|| missing(name))?,
+            file_dtype: entry.dtype.storage().ok_or_else(|| missing(name))?,
             place: *place,
             dtype: *dtype,
+            scale: scales.get(name.as_str()).copied().unwrap_or(1.0),
         })
     };
-    Ok(BlockSource { segments: layout.tensors.iter().map(segment).collect::<Result<_, Error>>()? })
+    let segments = layout.tensors.iter().map(segment).collect::<Result<_, Error>>()?;
+    Ok(BlockSource { segments, packed: None })
 }
 
 /// The text encoder's embedding table, whose rows are gathered one by one.
@@ -67,9 +70,45 @@ pub(super) fn table(folder: &Folder) -> Result<Table, Error> {
     let part = component_of(folder, "text_encoder").ok_or_else(missing)?;
     let entry = part.weights.tensors.iter().find(|t| spec::is_gathered(&t.name)).ok_or_else(missing)?;
     let width = entry.shape.get(1).copied().unwrap_or(1) as usize;
-    let dtype = element_type(entry.dtype).ok_or_else(missing)?;
+    let dtype = entry.dtype.storage().ok_or_else(missing)?;
+    if !(width as u64).is_multiple_of(dtype.block_elements()) {
+        return Err(Error::Model(format!(
+            "text_encoder: rows of {} have {width} values, no whole blocks of {dtype}; use a checkpoint in bf16",
+            entry.name
+        )));
+    }
+    let scale = scales(part, [entry.name.as_str()])?.values().next().copied();
     let files = WeightFiles::open(&part.weights.files).map_err(|e| unreadable(&e))?;
-    Ok(Table { segment: table_segment(entry, dtype, entry.file), files, width })
+    let segment = table_segment(entry, dtype, entry.file);
+    Ok(Table { segment: Segment { scale: scale.unwrap_or(1.0), ..segment }, files, width })
+}
+
+/// The scales of those tensors that have one, by name.
+///
+/// # Errors
+/// If a file cannot be read, or a scale is no positive number.
+fn scales<'a>(
+    part: &FolderComponent,
+    tensors: impl IntoIterator<Item = &'a str>,
+) -> Result<BTreeMap<&'a str, f32>, Error> {
+    let with_scale = |name: &'a str| Some((name, spec::scale_of(&part.weights, name)?));
+    let found: Vec<_> = tensors.into_iter().filter_map(with_scale).collect();
+    if found.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let files = WeightFiles::open(&part.weights.files).map_err(|e| unreadable(&e))?;
+    let read = |(name, entry): (&'a str, &TensorEntry)| {
+        let dtype = entry.dtype.storage().unwrap_or(DType::F32);
+        let mut scale = [0.0];
+        files.read_f32(&table_segment(entry, dtype, entry.file), 0, &mut scale).map_err(|e| unreadable(&e))?;
+        if scale[0].is_normal() && scale[0] > 0.0 {
+            return Ok((name, scale[0]));
+        }
+        let file = part.weights.files.get(entry.file).map(|f| f.display().to_string()).unwrap_or_default();
+        let (tensor, value) = (&entry.name, scale[0]);
+        Err(Error::Model(format!("{file}: tensor '{tensor}' is a scale of {value}; download the file again")))
+    };
+    found.into_iter().map(read).collect()
 }
 
 fn component_of<'a>(folder: &'a Folder, name: &str) -> Option<&'a FolderComponent> {
@@ -108,14 +147,4 @@ fn stamp(weights: &WeightIndex) -> Result<u64, Error> {
 /// A file that cannot be opened or read before a run.
 pub(super) fn unreadable(error: &DeviceError) -> Error {
     Error::Model(error.to_string())
-}
-
-/// The type in memory of a type in a file, if it can be run.
-pub(super) fn element_type(dtype: FileDtype) -> Option<DType> {
-    match dtype {
-        FileDtype::F32 => Some(DType::F32),
-        FileDtype::F16 => Some(DType::F16),
-        FileDtype::BF16 => Some(DType::Bf16),
-        _ => None,
-    }
 }

@@ -157,6 +157,8 @@ fn tensors(component: &Component, options: &SynthOptions) -> Result<Vec<Tensor>,
     let tensor = |spec: &loadline_core::TensorSpec| {
         let dtype = match (asked, spec.file_dtype) {
             (None, Some(in_file)) => in_file,
+            // What nobody would find in a file under these names is refused below, asked for or not.
+            (Some(asked), _) if !asked.is_plain() => asked,
             _ => rule.of(spec),
         };
         let stored = Stored::of(dtype).ok_or_else(|| {

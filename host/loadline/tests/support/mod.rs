@@ -2,6 +2,7 @@
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 
 pub mod faults;
+pub mod stored;
 pub mod synthetic;
 
 use std::collections::BTreeMap;

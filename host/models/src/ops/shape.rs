@@ -158,7 +158,7 @@ fn volume(extent: [usize; 3]) -> usize {
 }
 
 fn size(elements: usize, dtype: DType) -> u64 {
-    wide(elements) * dtype.element_bytes()
+    dtype.bytes(wide(elements)).0
 }
 
 fn wide(n: usize) -> u64 {

@@ -73,7 +73,7 @@ fn job_blocks(model: &ModelSpec, script: &Script, knobs: &Knobs) -> Vec<JobBlock
             index: b.index,
             name: format!("{}.{}", component.name, block.name),
             slab: tensors().map(|t| rule.of(t).bytes(t.elements()).round_up(loadline_core::SLAB_ALIGN)).sum(),
-            file: tensors().map(|t| t.file_dtype.unwrap_or(rule.of(t)).bytes(t.elements())).sum(),
+            file: tensors().map(|t| t.file_dtype.unwrap_or(rule.of(t)).file_bytes(t.elements())).sum(),
             conversion: conversion(&rule, tensors()),
         })
     };

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::{Group, PipelineError, Script, ScriptBlock, StageScript, TaskScript};
 use crate::schedule::SamplerOptions;
-use crate::spec::storage_of;
+use crate::spec::StorageRule;
 
 /// A model and its configs.
 #[derive(Clone, Copy)]
@@ -43,8 +43,8 @@ impl<'a> Part<'a> {
 
     /// The type that activations have: that of most weights.
     pub(super) fn compute(&self, knobs: &Knobs) -> DType {
-        let plain = self.spec.tensors.iter().find(|t| !t.keep_f32);
-        plain.map_or(DType::F32, |t| storage_of(self.spec, t, knobs).compute())
+        let any = self.spec.tensors.iter().any(|t| !t.keep_f32);
+        if any { StorageRule::new(self.spec, knobs).storage().compute() } else { DType::F32 }
     }
 }
 

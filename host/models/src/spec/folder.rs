@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use loadline_core::{Component, DType, ModelSpec};
 use serde_json::Value;
 
+use super::{names, scales};
 use crate::catalog;
 use crate::params::ConfigError;
-use crate::weights::{FileDtype, TensorEntry, WeightError, WeightIndex};
+use crate::weights::{TensorEntry, TensorProblem, WeightError, WeightIndex};
 
 /// Why a folder is no model that can be read.
 #[derive(Debug, thiserror::Error)]
@@ -105,7 +106,8 @@ pub enum SpecError {
     },
     /// A tensor's type cannot be run yet.
     #[error(
-        "{path}: tensor '{tensor}' is stored as {dtype}, which cannot be run yet: use an f32, f16 or bf16 checkpoint"
+        "{path}: tensor '{tensor}' is stored as {dtype}, which cannot be run: use a checkpoint in f32, f16, bf16, fp8 \
+         e4m3 or GGUF's Q8_0 to Q2_K"
     )]
     UnsupportedType {
         /// The weight file.
@@ -113,6 +115,21 @@ pub enum SpecError {
         /// The tensor.
         tensor: String,
         /// The type in the file.
+        dtype: String,
+    },
+    /// A tensor of 8-bit floats has several scales.
+    #[error(
+        "{path}: tensor '{tensor}' holds scales of shape {shape:?} in {dtype}, where one float for a whole tensor can be \
+         used; use a checkpoint with a scale for each tensor, or one in bf16"
+    )]
+    Scale {
+        /// The weight file.
+        path: PathBuf,
+        /// The tensor of scales.
+        tensor: String,
+        /// Its shape.
+        shape: Vec<u64>,
+        /// Its type.
         dtype: String,
     },
 }
@@ -186,7 +203,11 @@ fn open_component(path: &Path, name: String, class: &str) -> Result<(Component, 
     check_class(&file, class, &config)?;
     let mut component =
         super::component(&name, class, &config).map_err(|source| SpecError::Config { path: file.clone(), source })?;
-    let weights = WeightIndex::open_component(&folder)?;
+    let mut weights = WeightIndex::open_component(&folder)?;
+    names::to_diffusers(class, &mut weights).map_err(|twice| {
+        let file = weights.files.get(twice.file).cloned().unwrap_or_else(|| folder.clone());
+        WeightError::Tensor { file, tensor: twice.name, problem: TensorProblem::Duplicate }
+    })?;
     match_files(&file, &mut component, &weights)?;
     Ok((component, FolderComponent { name, config, weights }))
 }
@@ -261,7 +282,7 @@ fn match_files(config: &Path, component: &mut Component, weights: &WeightIndex) 
             }
             return Err(SpecError::MissingTensor { path: config.to_owned(), tensor: tensor.name.clone() });
         };
-        if entry.shape != tensor.shape {
+        if without_ones(&entry.shape) != without_ones(&tensor.shape) {
             return Err(SpecError::WrongShape {
                 path: file_of(entry),
                 tensor: tensor.name.clone(),
@@ -269,19 +290,43 @@ fn match_files(config: &Path, component: &mut Component, weights: &WeightIndex) 
                 expected: tensor.shape.clone(),
             });
         }
-        tensor.file_dtype = Some(runnable(entry.dtype).ok_or_else(|| SpecError::UnsupportedType {
+        tensor.file_dtype = Some(entry.dtype.storage().ok_or_else(|| SpecError::UnsupportedType {
             path: file_of(entry),
             tensor: tensor.name.clone(),
             dtype: entry.dtype.name().to_owned(),
         })?);
+        check_scale(weights, &tensor.name)?;
     }
     Ok(())
+}
+
+/// GGUF has no axes of one element in front: a table of `[1, 6, n]` is `[6, n]` there.
+fn without_ones(shape: &[u64]) -> &[u64] {
+    let ones = shape.iter().take_while(|d| **d == 1).count();
+    &shape[ones.min(shape.len().saturating_sub(1))..]
+}
+
+/// One scale for a whole tensor is what kernels take.
+fn check_scale(weights: &WeightIndex, tensor: &str) -> Result<(), SpecError> {
+    match scales::scale_of(weights, tensor) {
+        Some(scale) if scale.elements() != 1 || !scale.dtype.storage().is_some_and(DType::is_plain) => {
+            Err(SpecError::Scale {
+                path: weights.files.get(scale.file).cloned().unwrap_or_default(),
+                tensor: scale.name.clone(),
+                shape: scale.shape.clone(),
+                dtype: scale.dtype.name().to_owned(),
+            })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Weights that would be left out silently mean a config of another model: its result would be noise.
 fn check_known(config: &Path, component: &Component, weights: &WeightIndex) -> Result<(), SpecError> {
     let known: BTreeSet<&str> = component.tensors.iter().map(|t| t.name.as_str()).collect();
-    let unknown = weights.tensors.iter().find(|t| !known.contains(t.name.as_str()) && !is_spare(component, &t.name));
+    let has = |name: &str| known.contains(name);
+    let expected = |name: &str| has(name) || is_spare(component, name) || scales::is_companion(name, &has);
+    let unknown = weights.tensors.iter().find(|t| !expected(&t.name));
     unknown.map_or(Ok(()), |entry| {
         Err(SpecError::UnknownTensor {
             path: weights.files.get(entry.file).cloned().unwrap_or_default(),
@@ -294,7 +339,8 @@ fn check_known(config: &Path, component: &Component, weights: &WeightIndex) -> R
 /// Tensors that checkpoints of whole models have beside the part that is used, as the reference leaves them out.
 fn is_spare(component: &Component, tensor: &str) -> bool {
     let prefixes: &[&str] = match family(&component.class) {
-        "T5" | "UMT5" => &["decoder.", "lm_head.", "shared.weight", "encoder.embed_tokens.weight"],
+        // Repackaged encoders hold their tokenizer's model too.
+        "T5" | "UMT5" => &["decoder.", "lm_head.", "shared.weight", "encoder.embed_tokens.weight", "spiece_model"],
         "CLIP" => &["text_model.", "vision_model.", "text_projection.", "visual_projection.", "logit_scale"],
         "Llama" => &["lm_head."],
         "Wav2Vec2" => &["lm_head.", "quantizer.", "project_q.", "project_hid."],
@@ -308,14 +354,4 @@ fn is_spare(component: &Component, tensor: &str) -> bool {
 /// T5 checkpoints hold the embedding table under either of two names.
 fn tied<'a>(weights: &'a WeightIndex, name: &str) -> Option<&'a TensorEntry> {
     (name == "shared.weight").then(|| weights.get("encoder.embed_tokens.weight")).flatten()
-}
-
-/// The type that a file's type is in memory, if it can be run.
-fn runnable(dtype: FileDtype) -> Option<DType> {
-    match dtype {
-        FileDtype::F32 => Some(DType::F32),
-        FileDtype::F16 => Some(DType::F16),
-        FileDtype::BF16 => Some(DType::Bf16),
-        _ => None,
-    }
 }

@@ -1,5 +1,7 @@
 //! Element types as weight files store them.
 
+use loadline_core::DType;
+
 /// An element type of safetensors or GGUF. Quantised types store elements in blocks that share scales.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[allow(non_camel_case_types, missing_docs, reason = "spelled as the formats spell them")]
@@ -101,6 +103,27 @@ impl FileDtype {
         blocks.checked_mul(self.block_bytes())
     }
 
+    /// The type that elements of a file have in memory, if weights of it can be stored.
+    pub fn storage(self) -> Option<DType> {
+        Some(match self {
+            Self::F32 => DType::F32,
+            Self::F16 => DType::F16,
+            Self::BF16 => DType::Bf16,
+            Self::F8_E4M3 => DType::F8E4M3,
+            Self::Q8_0 => DType::Q8_0,
+            Self::Q6_K => DType::Q6K,
+            Self::Q5_K => DType::Q5K,
+            Self::Q4_K => DType::Q4K,
+            Self::Q3_K => DType::Q3K,
+            Self::Q2_K => DType::Q2K,
+            Self::Q5_1 => DType::Q5_1,
+            Self::Q5_0 => DType::Q5_0,
+            Self::Q4_1 => DType::Q4_1,
+            Self::Q4_0 => DType::Q4_0,
+            _ => return None,
+        })
+    }
+
     /// The type that a safetensors header calls `name`.
     pub fn from_safetensors(name: &str) -> Option<Self> {
         TABLE.iter().find(|row| row.5 && row.1 == name).map(|row| row.0)
@@ -136,6 +159,15 @@ mod tests {
     fn table_is_in_the_order_of_the_variants() {
         for (i, row) in TABLE.iter().enumerate() {
             assert_eq!(row.0 as usize, i, "{}", row.1);
+        }
+    }
+
+    #[test]
+    fn what_is_stored_has_the_size_of_the_file() {
+        let stored: Vec<_> = TABLE.iter().filter_map(|row| Some((row.0, row.0.storage()?))).collect();
+        assert_eq!(stored.len(), DType::ALL.len());
+        for (file, memory) in stored {
+            assert_eq!(Some(memory.file_bytes(1024).0), file.bytes_for(1024), "{file}");
         }
     }
 

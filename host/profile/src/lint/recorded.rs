@@ -15,6 +15,8 @@ const SHARE: RangeInclusive<f64> = 1e-3..=1.0;
 const TIME_LEAST: f64 = 0.5;
 /// A stage that took a hundredth or a hundred times of its forecast is another stage.
 const LEVEL: RangeInclusive<f64> = 0.01..=100.0;
+/// Up to ten minutes before a stage gets going.
+const START_NS: RangeInclusive<f64> = 0.0..=6e11;
 /// Whatever a measurement counts.
 const MEASURED: RangeInclusive<f64> = 0.0..=1e21;
 
@@ -59,6 +61,9 @@ impl Lint {
         }
         if level.runs == 0 {
             self.add(format!("{at}.runs"), "0", "at least 1");
+        }
+        if let Some(start) = &level.start_ns {
+            self.known(&format!("{at}.start_ns"), start, &START_NS);
         }
         self.figure(&format!("{at}.factor"), &level.factor, &LEVEL);
     }

@@ -75,6 +75,7 @@ impl FromNode for LevelPart {
             stage: node.at("stage")?,
             dtype: node.at("dtype")?,
             runs: node.at("runs")?,
+            start_ns: node.optional("start_ns")?,
             factor: node.at("factor")?,
         })
     }

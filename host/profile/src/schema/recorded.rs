@@ -6,7 +6,7 @@ use std::str::FromStr;
 use loadline_core::{DType, Op, Provenance, Quantiles, SitePoint, StageKind};
 use serde::{Serialize, Serializer};
 
-use super::{Figure, Rate};
+use super::{Figure, Known, Rate};
 
 /// What was measured on a device itself.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -85,7 +85,7 @@ pub struct ContentionPart {
     pub load: Figure,
 }
 
-/// What runs of a kind of stage took, as a multiple of the sum of their operations' times.
+/// What runs of a kind of stage took, beside the sum of their operations' times: `factor x (start + operations)`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct LevelPart {
     /// The kind of stage.
@@ -94,6 +94,9 @@ pub struct LevelPart {
     pub dtype: DType,
     /// How many runs showed it.
     pub runs: u64,
+    /// What every stage takes on top of its operations, in nanoseconds; absent where runs were not asked for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub start_ns: Option<Known<f64>>,
     /// The multiple; p10 is the fast end.
     pub factor: Figure,
 }

@@ -100,7 +100,7 @@ impl Device for Eager<'_> {
         Ok(span.end)
     }
 
-    fn run(&mut self, order: TaskOrder, ready: Nanos) -> Result<(Nanos, Span), DeviceError> {
+    fn run(&mut self, order: TaskOrder, ready: Nanos) -> Result<(Nanos, Option<Span>), DeviceError> {
         let at = order.at;
         let start = self.compute.max(ready);
         let end = start + self.times.task(at.stage, order.template, at.task);
@@ -110,7 +110,7 @@ impl Device for Eager<'_> {
             self.send = self.send.max(end) + send;
             self.send_busy += send;
         }
-        Ok((end, Span { start, end }))
+        Ok((end, Some(Span { start, end })))
     }
 
     fn settle(&mut self, spans: &mut dyn FnMut(LoadOrder, Span)) -> Result<Nanos, DeviceError> {

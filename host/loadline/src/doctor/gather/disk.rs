@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, OFlags, access, statvfs};
 
-use super::super::{Direct, Folder, Reading};
+use super::super::{Folder, Reading, Tried};
 use super::read;
 use crate::recording::seconds;
 
@@ -14,10 +14,12 @@ use crate::recording::seconds;
 const PAGE: usize = 4096;
 /// One request; large enough that its start does not show in a rate.
 const REQUEST: usize = 8 << 20;
-/// A measurement stops after so many seconds, or at the file's end.
-const SECONDS: f64 = 3.0;
 /// A shorter file is read in a few requests, which shows no rate.
 const MEASURED_LEAST: u64 = 64 << 20;
+/// Where there is no such file, one of this size is made, read and gone.
+const MADE: u64 = 128 << 20;
+/// Unless the disk has little more than that.
+const FREE_LEAST: u64 = 2 << 30;
 /// A model's folder has its components' folders in it, and those may have another below.
 const DEPTH: usize = 3;
 /// Somebody's home may have any number of files.
@@ -56,18 +58,18 @@ fn file_system(mounts: &str, path: &Path) -> Option<String> {
 }
 
 /// Tries to read a page of a file that is there, or else of one without a name.
-fn direct(folder: &Path) -> Direct {
+fn direct(folder: &Path) -> Tried {
     let flag = OFlags::DIRECT.bits() as i32;
-    let refused = |error: std::io::Error| Direct::Refused { reason: error.to_string() };
+    let refused = |error: std::io::Error| Tried::Refused { reason: error.to_string() };
     let file = match largest(folder, PAGE as u64) {
         Some((path, _)) => OpenOptions::new().read(true).custom_flags(flag).open(path),
         None => match unnamed(folder) {
             Some(made) => made,
-            None => return Direct::Untried,
+            None => return Tried::Untried,
         },
     };
     match file.and_then(|file| with_aligned(PAGE, |buffer| file.read_at(buffer, 0))) {
-        Ok(_) => Direct::Works,
+        Ok(_) => Tried::Works,
         Err(error) => refused(error),
     }
 }
@@ -114,27 +116,55 @@ fn largest(folder: &Path, least: u64) -> Option<(PathBuf, u64)> {
     best.filter(|(bytes, _)| *bytes >= least).map(|(bytes, path)| (path, bytes))
 }
 
-/// Reads the largest file from its start, one request after the other.
-pub(super) fn reading(folder: &Path, direct: &Direct) -> Reading {
-    let Some((file, bytes)) = largest(folder, MEASURED_LEAST) else {
-        return Reading::NoFile { least_bytes: MEASURED_LEAST };
+/// Reads the largest file from its start, one request after the other, for so many seconds at most. Where there is
+/// none, a file without a name is made for it.
+pub(super) fn reading(folder: &Path, direct: &Tried, most: f64) -> Reading {
+    let direct = *direct == Tried::Works;
+    let Some((path, length)) = largest(folder, MEASURED_LEAST) else {
+        let made = if direct { made(folder, most) } else { None };
+        return made.unwrap_or(Reading::NoFile { least_bytes: MEASURED_LEAST });
     };
-    let direct = *direct == Direct::Works;
-    let cached = loadline_device::cached_share(std::slice::from_ref(&file)).ok().flatten();
-    let name = file.display().to_string();
-    match timed(&file, bytes, direct) {
-        Ok((bytes, seconds)) => Reading::Done { file: name, bytes, seconds, direct, cached },
-        Err(error) => Reading::Failed { file: name, reason: error.to_string() },
+    let cached = loadline_device::cached_share(std::slice::from_ref(&path)).ok().flatten();
+    let flags = if direct { OFlags::DIRECT.bits() as i32 } else { 0 };
+    let read = OpenOptions::new().read(true).custom_flags(flags).open(&path).and_then(|f| timed(&f, length, most));
+    let file = path.display().to_string();
+    match read {
+        Ok((bytes, seconds)) => Reading::Done { file, bytes, seconds, direct, cached, made: false },
+        Err(error) => Reading::Failed { file, reason: error.to_string() },
     }
 }
 
+/// Writes a file without a name and reads it past the page cache; nothing if that cannot be done here.
+fn made(folder: &Path, most: f64) -> Option<Reading> {
+    use std::os::fd::AsRawFd;
+    let free = statvfs(folder).ok().map(|found| found.f_bavail.saturating_mul(found.f_frsize))?;
+    if free < FREE_LEAST {
+        return None;
+    }
+    let flag = OFlags::TMPFILE.bits() as i32;
+    let file = OpenOptions::new().read(true).write(true).custom_flags(flag).open(folder).ok()?;
+    let whole = with_aligned(REQUEST, |buffer| {
+        // Bytes that nothing between here and the disk can make fewer.
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        for word in buffer.chunks_exact_mut(8) {
+            state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+            word.copy_from_slice(&(state ^ (state >> 29)).to_le_bytes());
+        }
+        (0..MADE / REQUEST as u64).try_for_each(|n| file.write_all_at(buffer, n * REQUEST as u64))
+    });
+    whole.and_then(|()| file.sync_data()).ok()?;
+    let again = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let past = OpenOptions::new().read(true).custom_flags(OFlags::DIRECT.bits() as i32).open(again).ok()?;
+    let (bytes, seconds) = timed(&past, MADE, most).ok()?;
+    let name = "a file made for this".to_owned();
+    Some(Reading::Done { file: name, bytes, seconds, direct: true, cached: None, made: true })
+}
+
 /// Bytes that were read and the seconds of their reads.
-fn timed(path: &Path, length: u64, direct: bool) -> std::io::Result<(u64, f64)> {
-    let flags = if direct { OFlags::DIRECT.bits() as i32 } else { 0 };
-    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+fn timed(file: &File, length: u64, most: f64) -> std::io::Result<(u64, f64)> {
     with_aligned(REQUEST, |buffer| {
         let (mut at, mut spent) = (0, 0.0);
-        while at < length && spent < SECONDS {
+        while at < length && spent < most {
             let mut got = Ok(0);
             spent += seconds(|| got = file.read_at(buffer, at));
             match got? {
@@ -188,16 +218,27 @@ mod tests {
     #[test]
     fn what_was_read_is_a_whole_file_or_a_full_time() {
         let dir = tempfile::tempdir().unwrap();
-        let small = reading(dir.path(), &Direct::Untried);
+        let small = reading(dir.path(), &Tried::Untried, 1.0);
         assert_eq!(small, Reading::NoFile { least_bytes: MEASURED_LEAST });
         let below = dir.path().join("transformer");
         std::fs::create_dir(&below).unwrap();
         std::fs::write(below.join("a.safetensors"), vec![1u8; MEASURED_LEAST as usize]).unwrap();
-        match reading(dir.path(), &Direct::Untried) {
-            Reading::Done { bytes, seconds, direct: false, .. } => {
-                assert!(bytes == MEASURED_LEAST || seconds >= SECONDS, "{bytes} in {seconds}");
+        match reading(dir.path(), &Tried::Untried, 1.0) {
+            Reading::Done { bytes, seconds, direct: false, made: false, .. } => {
+                assert!(bytes == MEASURED_LEAST || seconds >= 1.0, "{bytes} in {seconds}");
             }
             other => panic!("{other:?}"),
         }
+    }
+
+    #[test]
+    fn where_there_is_no_file_one_is_made_and_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        // Not every file system has files without a name, and a disk may be full.
+        if let Some(reading) = made(dir.path(), 1.0) {
+            let Reading::Done { bytes, direct: true, made: true, .. } = reading else { panic!("{reading:?}") };
+            assert!(bytes > 0);
+        }
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 }

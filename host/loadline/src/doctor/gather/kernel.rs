@@ -123,6 +123,7 @@ pub(super) fn io_uring(root: &Path) -> IoUring {
         in_group: admin || group.is_some_and(|group| groups().any(|own| own == group)),
         filtered: field(&status, "Seccomp") == Some("2"),
         kernel: read(root, "proc/sys/kernel/osrelease").as_deref().and_then(version),
+        ..IoUring::default()
     }
 }
 

@@ -1,5 +1,5 @@
 //! Looking at the machine. The only part of the doctor that touches anything: it reads what the kernel shows, asks
-//! NVIDIA's driver, and, to try `O_DIRECT` where there is no file, makes one without a name.
+//! NVIDIA's driver, and, to try `O_DIRECT` and to read at all where there is no file, makes one without a name.
 
 mod disk;
 mod group;
@@ -11,7 +11,9 @@ use std::path::{Path, PathBuf};
 
 use loadline_kernels::KernelSet;
 
-use super::{CpuProfile, Facts, Kept, KeptFor, Processor};
+pub(crate) use nvml::held_back;
+
+use super::{CpuProfile, Facts, IoUring, Kept, KeptFor, Processor, Tried};
 use crate::planning::policies::Places;
 
 /// What the doctor looks at.
@@ -21,8 +23,8 @@ pub struct Options {
     pub processor: String,
     /// A folder that models or results lie in.
     pub folder: PathBuf,
-    /// Whether to read a large file of the folder for some seconds.
-    pub measure: bool,
+    /// For how many seconds at most to read a large file of the folder; zero for not at all.
+    pub measure_seconds: f64,
     /// Where the program keeps files.
     pub places: Places,
 }
@@ -32,8 +34,8 @@ pub struct Options {
 pub fn gather(options: &Options) -> Facts {
     let root = Path::new("/");
     let mut folder = disk::folder(&options.folder, root);
-    if options.measure && folder.missing.is_none() {
-        folder.reading = disk::reading(&options.folder, &folder.direct);
+    if options.measure_seconds > 0.0 && folder.missing.is_none() {
+        folder.reading = disk::reading(&options.folder, &folder.direct, options.measure_seconds);
     }
     Facts {
         processor: processor(&options.processor, root),
@@ -41,7 +43,7 @@ pub fn gather(options: &Options) -> Facts {
         limits: kernel::limits(),
         group: group::group(root),
         pressure: kernel::pressure(root),
-        io_uring: kernel::io_uring(root),
+        io_uring: with_ring(&kernel::io_uring(root)),
         folder,
         kept: vec![
             kept(KeptFor::Cache, options.places.compiled.as_deref()),
@@ -49,6 +51,18 @@ pub fn gather(options: &Options) -> Facts {
         ],
         gpus: nvml::gpus(root),
         profile: profile(&options.processor),
+    }
+}
+
+/// Settings and filters can be read only in part; trying is what counts.
+fn with_ring(said: &IoUring) -> IoUring {
+    match loadline_device::disk::try_uring() {
+        Ok(()) => IoUring { tried: Tried::Works, ..said.clone() },
+        Err(error) => IoUring {
+            is_short_of_locked: error.kind() == std::io::ErrorKind::OutOfMemory,
+            tried: Tried::Refused { reason: error.to_string() },
+            ..said.clone()
+        },
     }
 }
 

@@ -9,7 +9,7 @@ use nvml_wrapper::error::NvmlError;
 use nvml_wrapper::struct_wrappers::device::ProcessInfo;
 use nvml_wrapper::{Device, Nvml};
 
-use super::super::{Card, Compute, Gpus, HeldBack, Process, Reach};
+use super::super::{Card, Compute, Gpus, HeldBack, Process, Reach, Unanswered};
 use super::read;
 
 pub(super) fn gpus(root: &Path) -> Gpus {
@@ -50,34 +50,92 @@ fn asked(nvml: &Nvml) -> Result<Gpus, NvmlError> {
 }
 
 fn card(nvml: &Nvml, index: u32) -> Card {
-    let device = match nvml.device_by_index(index) {
-        Ok(device) => device,
-        Err(error) => return Card { index, lost: Some(error.to_string()), ..Card::default() },
-    };
-    let memory = device.memory_info().ok();
-    let capability = device.cuda_compute_capability().ok();
-    Card {
-        index,
-        name: device.name().unwrap_or_else(|error| format!("unnamed ({error})")),
-        bus: device.pci_info().ok().map(|pci| pci.bus_id),
-        lost: None,
-        capability: capability.map(|version| format!("{}.{}", version.major, version.minor)),
-        total_bytes: memory.as_ref().map(|memory| memory.total),
-        free_bytes: memory.as_ref().map(|memory| memory.free),
-        used_bytes: memory.as_ref().map(|memory| memory.used),
-        processes: processes(nvml, &device),
-        link_generation: reach(device.current_pcie_link_gen(), device.max_pcie_link_gen()),
-        link_width: reach(device.current_pcie_link_width(), device.max_pcie_link_width()),
-        clock_mhz: reach(device.clock_info(Clock::SM), device.max_clock_info(Clock::SM)),
-        memory_clock_mhz: reach(device.clock_info(Clock::Memory), device.max_clock_info(Clock::Memory)),
-        held_back: device.current_throttle_reasons().map(held_back).unwrap_or_default(),
-        celsius: device.temperature(TemperatureSensor::Gpu).ok(),
-        compute: device.compute_mode().map_or(Compute::Shared, |mode| compute(&mode)),
+    match nvml.device_by_index(index) {
+        Ok(device) => described(index, answers(nvml, &device)),
+        Err(error) => Card { index, lost: Some(error.to_string()), ..Card::default() },
     }
 }
 
-fn reach(now: Result<u32, NvmlError>, max: Result<u32, NvmlError>) -> Reach {
-    Reach { now: now.ok(), max: max.ok() }
+/// A question's answer, or why there is none.
+type Answer<T> = Result<T, String>;
+
+/// What a card was asked. Cards in laptops, in virtual machines and of older kinds leave some of it open.
+struct Answers {
+    name: Answer<String>,
+    bus: Answer<String>,
+    capability: Answer<String>,
+    /// All of it, what is free, and what is used.
+    memory: Answer<(u64, u64, u64)>,
+    processes: Answer<Vec<Process>>,
+    link_generation: [Answer<u32>; 2],
+    link_width: [Answer<u32>; 2],
+    clock_mhz: [Answer<u32>; 2],
+    memory_clock_mhz: [Answer<u32>; 2],
+    held_back: Answer<Vec<HeldBack>>,
+    celsius: Answer<u32>,
+    compute: Answer<Compute>,
+}
+
+fn answers(nvml: &Nvml, device: &Device<'_>) -> Answers {
+    let memory = device.memory_info().map(|memory| (memory.total, memory.free, memory.used));
+    let capability = device.cuda_compute_capability().map(|version| format!("{}.{}", version.major, version.minor));
+    Answers {
+        name: said(device.name()),
+        bus: said(device.pci_info().map(|pci| pci.bus_id)),
+        capability: said(capability),
+        memory: said(memory),
+        processes: said(processes(nvml, device)),
+        link_generation: [said(device.current_pcie_link_gen()), said(device.max_pcie_link_gen())],
+        link_width: [said(device.current_pcie_link_width()), said(device.max_pcie_link_width())],
+        clock_mhz: [said(device.clock_info(Clock::SM)), said(device.max_clock_info(Clock::SM))],
+        memory_clock_mhz: [said(device.clock_info(Clock::Memory)), said(device.max_clock_info(Clock::Memory))],
+        held_back: said(device.current_throttle_reasons().map(held_back)),
+        celsius: said(device.temperature(TemperatureSensor::Gpu)),
+        compute: said(device.compute_mode().map(|mode| compute(&mode))),
+    }
+}
+
+fn said<T>(answer: Result<T, NvmlError>) -> Answer<T> {
+    answer.map_err(|error| error.to_string())
+}
+
+/// Collects what a card does not say.
+#[derive(Default)]
+struct Open(Vec<Unanswered>);
+
+impl Open {
+    fn known<T>(&mut self, what: &str, answer: Answer<T>) -> Option<T> {
+        answer.map_err(|reason| self.0.push(Unanswered { what: what.to_owned(), reason })).ok()
+    }
+
+    fn reach(&mut self, what: &str, [now, max]: [Answer<u32>; 2]) -> Reach {
+        Reach { now: self.known(&format!("{what} now"), now), max: self.known(&format!("{what} at most"), max) }
+    }
+}
+
+fn described(index: u32, answers: Answers) -> Card {
+    let mut open = Open::default();
+    let memory = open.known("memory", answers.memory);
+    let card = Card {
+        index,
+        name: open.known("name", answers.name).unwrap_or_else(|| "unnamed".to_owned()),
+        bus: open.known("place on the bus", answers.bus),
+        lost: None,
+        capability: open.known("compute capability", answers.capability),
+        total_bytes: memory.map(|(total, _, _)| total),
+        free_bytes: memory.map(|(_, free, _)| free),
+        used_bytes: memory.map(|(_, _, used)| used),
+        processes: open.known("processes that use it", answers.processes).unwrap_or_default(),
+        link_generation: open.reach("PCIe generation", answers.link_generation),
+        link_width: open.reach("PCIe lanes", answers.link_width),
+        clock_mhz: open.reach("clock", answers.clock_mhz),
+        memory_clock_mhz: open.reach("clock of its memory", answers.memory_clock_mhz),
+        held_back: open.known("why its clocks are not higher", answers.held_back).unwrap_or_default(),
+        celsius: open.known("temperature", answers.celsius),
+        compute: open.known("compute mode", answers.compute).unwrap_or_default(),
+        unanswered: Vec::new(),
+    };
+    Card { unanswered: open.0, ..card }
 }
 
 fn compute(mode: &ComputeMode) -> Compute {
@@ -92,14 +150,15 @@ fn compute(mode: &ComputeMode) -> Compute {
 const NAME: usize = 128;
 
 /// Those that compute and those that draw, each once.
-fn processes(nvml: &Nvml, device: &Device<'_>) -> Vec<Process> {
-    let lists = [device.running_compute_processes(), device.running_graphics_processes()];
-    let mut found: Vec<ProcessInfo> = lists.into_iter().flatten().flatten().collect();
+fn processes(nvml: &Nvml, device: &Device<'_>) -> Result<Vec<Process>, NvmlError> {
+    let mut found: Vec<ProcessInfo> = device.running_compute_processes()?;
+    // A card without an outlet draws nothing, and may say so by an error.
+    found.extend(device.running_graphics_processes().unwrap_or_default());
     found.sort_by_key(|process| process.pid);
     found.dedup_by_key(|process| process.pid);
     let own = std::process::id();
     let others = found.into_iter().filter(|process| process.pid != own);
-    others
+    let told = others
         .map(|process| Process {
             pid: process.pid,
             name: nvml.sys_process_name(process.pid, NAME).ok(),
@@ -108,11 +167,12 @@ fn processes(nvml: &Nvml, device: &Device<'_>) -> Vec<Process> {
                 UsedGpuMemory::Unavailable => None,
             },
         })
-        .collect()
+        .collect();
+    Ok(told)
 }
 
 /// The gravest first.
-fn held_back(reasons: ThrottleReasons) -> Vec<HeldBack> {
+pub(crate) fn held_back(reasons: ThrottleReasons) -> Vec<HeldBack> {
     let known = [
         (ThrottleReasons::HW_THERMAL_SLOWDOWN, HeldBack::Heat),
         (ThrottleReasons::SW_THERMAL_SLOWDOWN, HeldBack::Heat),
@@ -154,5 +214,37 @@ mod tests {
         assert_eq!(held_back(heat | ThrottleReasons::HW_SLOWDOWN), [HeldBack::Heat, HeldBack::Hardware]);
         assert_eq!(held_back(ThrottleReasons::GPU_IDLE), [HeldBack::Idle]);
         assert!(held_back(ThrottleReasons::empty()).is_empty());
+    }
+
+    /// A card that says everything.
+    fn all() -> Answers {
+        Answers {
+            name: Ok("Made-up Card".to_owned()),
+            bus: Ok("00000000:01:00.0".to_owned()),
+            capability: Ok("8.9".to_owned()),
+            memory: Ok((24, 20, 4)),
+            processes: Ok(Vec::new()),
+            link_generation: [Ok(4), Ok(4)],
+            link_width: [Ok(16), Ok(16)],
+            clock_mhz: [Ok(1), Ok(2)],
+            memory_clock_mhz: [Ok(1), Ok(2)],
+            held_back: Ok(vec![HeldBack::Idle]),
+            celsius: Ok(40),
+            compute: Ok(Compute::Shared),
+        }
+    }
+
+    #[test]
+    fn what_a_card_does_not_say_is_kept_with_its_reason() {
+        let card = described(3, all());
+        assert_eq!((card.index, card.unanswered.len(), card.used_bytes), (3, 0, Some(4)));
+        let no = || "Not Supported".to_owned();
+        let answers =
+            Answers { link_width: [Err(no()), Ok(16)], memory: Err(no()), compute: Err("lost".to_owned()), ..all() };
+        let card = described(0, answers);
+        let open: Vec<_> = card.unanswered.iter().map(|open| (open.what.as_str(), open.reason.as_str())).collect();
+        let refused = "Not Supported";
+        assert_eq!(open, [("memory", refused), ("PCIe lanes now", refused), ("compute mode", "lost")]);
+        assert_eq!((card.link_width, card.total_bytes), (Reach { now: None, max: Some(16) }, None));
     }
 }

@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# What only a machine with an NVIDIA GPU can show, in parts that can be chosen; all of them take below ten minutes.
+#
+#   benches/gpu_check.sh                             build, and run every part
+#   benches/gpu_check.sh contract parity             build, and run these
+#   benches/gpu_check.sh --binary FILE PARTS         run with a program that was built elsewhere
+#
+# Parts: contract parity budget record forecast schedule peers. What they do and which options there are says
+#
+#   python3 benches/gpu_check.py --help
+#
+# The results go to benches/results/gpu-NAME.md and .json, a recorded profile to host/profile/profiles/NAME.json.
+# PYTHON names the Python to use (default: python3); `peers` needs one with torch and diffusers, the rest need none.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+python=${PYTHON:-python3}
+binary=
+args=()
+while [ $# -gt 0 ]; do
+  case $1 in
+    --binary) binary=${2:?--binary needs a file}; shift 2 ;;
+    --binary=*) binary=${1#*=}; shift ;;
+    *) args+=("$1"); shift ;;
+  esac
+done
+if [ -z "$binary" ]; then
+  cargo build --release --quiet -p loadline-cli
+  binary=target/release/loadline
+fi
+if [ ! -x "$binary" ]; then
+  echo "gpu_check: $binary is no program; build it with: cargo build --release -p loadline-cli" >&2
+  exit 2
+fi
+exec "$python" benches/gpu_check.py --binary "$binary" ${args[@]+"${args[@]}"}

@@ -1,0 +1,482 @@
+//! Blocks from files into memory, with some reads in flight.
+
+use std::any::Any;
+use std::collections::VecDeque;
+use std::io;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use loadline_core::Bytes;
+use loadline_engine::DeviceError;
+
+use super::backend::{Backend, Done, Inline, Request};
+use super::buffers::Buffers;
+use super::stretch::{Cut, Stretch, cut};
+use super::threads::Threads;
+use super::uring::Uring;
+use super::{BUFFERS, DiskOptions, DiskReads, PAGE, Report, Way};
+use crate::slab::Slab;
+use crate::source::{BlockSource, Look, Segment, Sources, WeightFiles};
+
+/// Reads of the threads that are in flight at once: as many as disks of today need, and few stacks.
+const THREADS: usize = 4;
+
+/// Memory that a block goes to, and what keeps it there.
+pub struct Target {
+    start: NonNull<u8>,
+    bytes: usize,
+    _owner: Arc<dyn Any + Send + Sync>,
+}
+
+// SAFETY: plain memory that the owner keeps; who writes when is `BlockReader::begin`'s contract.
+unsafe impl Send for Target {}
+
+impl Target {
+    /// Any memory.
+    ///
+    /// # Safety
+    /// So many bytes from `start` are memory that was written before, as long as `owner` lives.
+    #[must_use]
+    pub unsafe fn new(start: NonNull<u8>, bytes: usize, owner: Arc<dyn Any + Send + Sync>) -> Self {
+        Self { start, bytes, _owner: owner }
+    }
+
+    /// A slab.
+    #[must_use]
+    pub fn slab(slab: &Arc<Slab>) -> Self {
+        Self { start: slab.start(), bytes: slab.bytes(), _owner: Arc::<Slab>::clone(slab) }
+    }
+
+    /// A part of it.
+    ///
+    /// # Safety
+    /// Nobody else uses the part while the slice is there, and no read into it is in flight.
+    #[allow(clippy::mut_from_ref)] // the caller's promise stands in for the borrow
+    unsafe fn part(&self, place: usize, bytes: usize) -> &mut [u8] {
+        assert!(place.checked_add(bytes).is_some_and(|end| end <= self.bytes), "a part outside its target");
+        // SAFETY: inside the target, which was written before; the rest is the caller's promise.
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(place).as_ptr(), bytes) }
+    }
+}
+
+/// A block that has come, or why it has not.
+#[derive(Debug)]
+pub struct Brought {
+    /// The number that [`BlockReader::begin`] gave it.
+    pub number: u64,
+    /// Whether all of it is in its place.
+    pub result: Result<(), DeviceError>,
+}
+
+/// A block that is under way.
+struct Job {
+    sources: Arc<Sources>,
+    block: usize,
+    target: Target,
+    look: Look,
+    cut: Cut,
+    /// The first stretch that was not asked for.
+    next: usize,
+    flying: usize,
+    error: Option<DeviceError>,
+}
+
+impl Job {
+    fn source(&self) -> &BlockSource {
+        &self.sources.blocks[self.block]
+    }
+
+    fn wants_more(&self) -> bool {
+        self.error.is_none() && self.next < self.cut.stretches.len()
+    }
+
+    fn is_over(&self) -> bool {
+        self.flying == 0 && !self.wants_more()
+    }
+
+    fn fail(&mut self, error: DeviceError) {
+        self.error.get_or_insert(error);
+    }
+}
+
+/// A read in flight.
+struct Flight {
+    /// The number of its block.
+    number: u64,
+    stretch: usize,
+    buffer: Option<usize>,
+    /// Whether it goes by the page cache.
+    direct: bool,
+}
+
+/// Brings blocks, see [the module](super).
+pub struct BlockReader {
+    options: DiskOptions,
+    report: Arc<Mutex<Report>>,
+    /// The next read is to fail as if the disk could not do it.
+    failing: Arc<AtomicBool>,
+    /// Carries reads out; dropped before the memory that they go to.
+    backend: Option<Box<dyn Backend>>,
+    way: Way,
+    jobs: VecDeque<Job>,
+    /// The number of the first of them.
+    first: u64,
+    flights: [Option<Flight>; BUFFERS],
+    buffers: Option<Buffers>,
+}
+
+impl BlockReader {
+    /// A reader that has asked for nothing yet: what it needs is made with the first block.
+    #[must_use]
+    pub fn new(options: DiskOptions) -> Self {
+        Self {
+            options,
+            report: Arc::default(),
+            failing: Arc::default(),
+            backend: None,
+            way: Way::Buffered,
+            jobs: VecDeque::new(),
+            first: 0,
+            flights: [const { None }; BUFFERS],
+            buffers: None,
+        }
+    }
+
+    /// Where it tells what becomes of reading.
+    #[must_use]
+    pub fn report(&self) -> Arc<Mutex<Report>> {
+        Arc::clone(&self.report)
+    }
+
+    /// A switch that lets the next read fail as if the disk could not do it.
+    #[must_use]
+    pub fn failing(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.failing)
+    }
+
+    /// Whether nothing is under way.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.jobs.is_empty()
+    }
+
+    /// Begins to bring a block, and gives it a number; numbers rise by one. With `look` its numbers are looked at: one
+    /// that is NaN or infinite is an error, and so is a packed block whose sum is wrong.
+    ///
+    /// # Safety
+    /// Until the block comes out of [`advance`](Self::advance), nobody reads or writes the target.
+    pub unsafe fn begin(&mut self, sources: &Arc<Sources>, block: usize, target: Target, look: bool) -> u64 {
+        let opened = if self.backend.is_some() { Ok(()) } else { self.open(sources) };
+        let look = if look { Look::Close } else { Look::Away };
+        let sources = Arc::clone(sources);
+        let mut job =
+            Job { sources, block, target, look, cut: Cut::default(), next: 0, flying: 0, error: opened.err() };
+        let round = (job.target.start.as_ptr() as usize).is_multiple_of(PAGE);
+        job.cut = cut(job.source(), &mut |file| self.reads_directly(&job.sources.files, file), round);
+        if job.source().length() > job.target.bytes {
+            let text = format!("a block of {} bytes does not fit into {}", job.source().length(), job.target.bytes);
+            job.fail(DeviceError::Compute(text));
+        }
+        let number = self.first + self.jobs.len() as u64;
+        self.jobs.push_back(job);
+        self.fill();
+        number
+    }
+
+    /// Goes on until a read is over. Gives the first block if all of it has come; nothing if it has not, or if nothing
+    /// is under way.
+    pub fn advance(&mut self) -> Option<Brought> {
+        if let Some(brought) = self.first_over() {
+            return Some(brought);
+        }
+        if self.flights.iter().any(Option::is_some)
+            && let Some(backend) = &mut self.backend
+        {
+            let done = backend.wait();
+            self.land(done);
+        }
+        self.fill();
+        self.first_over()
+    }
+
+    /// Waits for what is in flight and forgets what is under way.
+    pub fn cancel(&mut self) {
+        while self.flights.iter().any(Option::is_some)
+            && let Some(backend) = &mut self.backend
+        {
+            let (tag, _) = backend.wait();
+            self.take_flight(tag);
+        }
+        self.first += self.jobs.len() as u64;
+        self.jobs.clear();
+    }
+
+    fn tell(&self, told: impl FnOnce(&mut Report)) {
+        told(&mut self.report.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Makes the ring and chooses the way.
+    fn open(&mut self, sources: &Sources) -> Result<(), DeviceError> {
+        let requested = Bytes((super::READ_BYTES * BUFFERS) as u64);
+        let buffers = Buffers::new().ok_or(DeviceError::OutOfHostMemory { requested })?;
+        let (way, backend) = self.choose(&buffers, sources);
+        let in_flight = if way == Way::Direct { self.limit().min(THREADS) } else { self.limit() };
+        self.tell(|report| (report.way, report.in_flight) = (Some(way), in_flight));
+        (self.way, self.backend, self.buffers) = (way, Some(backend), Some(buffers));
+        Ok(())
+    }
+
+    fn limit(&self) -> usize {
+        self.options.in_flight.clamp(1, BUFFERS)
+    }
+
+    fn choose(&self, buffers: &Buffers, sources: &Sources) -> (Way, Box<dyn Backend>) {
+        let DiskOptions { reads, refused, .. } = self.options;
+        if reads == DiskReads::Buffered || !self.any_direct(&sources.files) {
+            return (Way::Buffered, Box::new(Inline::default()));
+        }
+        if reads != DiskReads::Direct {
+            let forbidden = || io::Error::from(io::ErrorKind::PermissionDenied);
+            let ring = if refused.uring { Err(forbidden()) } else { Uring::new(buffers) };
+            match ring {
+                Ok(ring) => return (Way::Uring, Box::new(ring)),
+                Err(e) => self.tell(|r| r.note(format!("io_uring is refused ({e}); {} are used instead", Way::Direct))),
+            }
+        }
+        match Threads::start(self.limit().min(THREADS)) {
+            Ok(threads) => (Way::Direct, Box::new(threads)),
+            Err(e) => {
+                self.tell(|r| r.note(format!("no threads for reads ({e}); {} are used instead", Way::Buffered)));
+                (Way::Buffered, Box::new(Inline::default()))
+            }
+        }
+    }
+
+    /// Whether any of the files takes direct reads; a file that does not is told.
+    fn any_direct(&self, files: &WeightFiles) -> bool {
+        let mut any = false;
+        for file in 0..files.len() {
+            any |= self.has_direct(files, file);
+        }
+        any || files.len() == 0
+    }
+
+    fn has_direct(&self, files: &WeightFiles, file: usize) -> bool {
+        let handle = files.file(file).direct();
+        let handle = if self.options.refused.direct { Err("refused on purpose".to_owned()) } else { handle.map(drop) };
+        let name = || files.file(file).name();
+        if let Err(why) = &handle {
+            self.tell(|r| r.note(format!("{}: O_DIRECT is refused ({why}); {} are used", name(), Way::Buffered)));
+        }
+        handle.is_ok()
+    }
+
+    fn reads_directly(&self, files: &WeightFiles, file: usize) -> bool {
+        let direct = self.way != Way::Buffered && self.has_direct(files, file);
+        if !direct {
+            files.file(file).look_at_cache();
+        }
+        direct
+    }
+
+    /// Asks for what comes next, as far as buffers and the limit go.
+    fn fill(&mut self) {
+        let limit = if self.way == Way::Direct { self.limit().min(THREADS) } else { self.limit() };
+        for n in 0..self.jobs.len() {
+            while self.jobs[n].wants_more() {
+                let Some(tag) = self.flights[..limit].iter().position(Option::is_none) else { return };
+                if !self.ask(n, tag) {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Asks for the next stretch of a block; false if there is no buffer for it.
+    fn ask(&mut self, n: usize, tag: usize) -> bool {
+        let (Some(backend), Some(buffers)) = (&mut self.backend, &mut self.buffers) else { return false };
+        let job = &mut self.jobs[n];
+        let stretch = &job.cut.stretches[job.next];
+        let buffer = if stretch.straight.is_some() { None } else { buffers.take() };
+        let start = match (stretch.straight, buffer) {
+            // SAFETY: nobody uses the target until the block has come, and stretches of a block do not overlap.
+            (Some(place), _) => NonNull::from(unsafe { job.target.part(place, stretch.bytes) }).cast(),
+            (None, Some(buffer)) => buffers.start(buffer),
+            (None, None) => return false,
+        };
+        let file = job.sources.files.file(stretch.file);
+        let handle = if stretch.direct { file.direct().ok() } else { None };
+        let request = Request {
+            tag,
+            fd: handle.unwrap_or_else(|| file.buffered()),
+            from: stretch.from,
+            start,
+            bytes: stretch.bytes,
+            buffer,
+        };
+        let (number, direct) = (self.first + n as u64, handle.is_some());
+        self.flights[tag] = Some(Flight { number, stretch: job.next, buffer, direct });
+        job.next += 1;
+        job.flying += 1;
+        // SAFETY: the job keeps files and target, and the reader its buffers, until the read has come back.
+        unsafe { backend.submit(request) };
+        true
+    }
+
+    fn take_flight(&mut self, tag: usize) -> Option<Flight> {
+        let flight = self.flights.get_mut(tag)?.take()?;
+        if let (Some(buffer), Some(buffers)) = (flight.buffer, &mut self.buffers) {
+            buffers.give_back(buffer);
+        }
+        Some(flight)
+    }
+
+    /// Takes a read that is over to its place.
+    fn land(&mut self, (tag, result): Done) {
+        let Some(flight) = self.take_flight(tag) else { return };
+        let result = if self.failing.swap(false, Ordering::Relaxed) { Err(broken_disk()) } else { result };
+        let n = (flight.number - self.first) as usize;
+        let (Some(job), Some(buffers)) = (self.jobs.get_mut(n), &self.buffers) else { return };
+        job.flying -= 1;
+        if job.error.is_some() {
+            return;
+        }
+        let stretch = job.cut.stretches[flight.stretch].clone();
+        let start = match (stretch.straight, flight.buffer) {
+            // SAFETY: as where it was asked for; the read is over.
+            (Some(place), _) => NonNull::from(unsafe { job.target.part(place, stretch.bytes) }).cast(),
+            (None, Some(buffer)) => buffers.start(buffer),
+            (None, None) => return,
+        };
+        // SAFETY: the read is over, and the buffer is taken again by this thread alone.
+        let bytes = unsafe { std::slice::from_raw_parts_mut(start.as_ptr(), stretch.bytes) };
+        let (landed, refused) = mend(job, &stretch, flight.direct, result, bytes);
+        match landed {
+            Ok(()) => {
+                if let Err(error) = place(job, &stretch, bytes) {
+                    job.fail(error);
+                }
+            }
+            Err(error) => job.fail(error),
+        }
+        let file = job.sources.files.file(stretch.file);
+        if !flight.direct || refused {
+            file.give_back(stretch.from, stretch.bytes as u64);
+        }
+        let name = file.name();
+        self.tell(|report| {
+            report.bytes += Bytes(stretch.needs as u64);
+            report.straight += Bytes(if stretch.straight.is_some() { stretch.needs as u64 } else { 0 });
+            if refused {
+                report.note(format!("{name}: O_DIRECT is refused by its file system; {} are used", Way::Buffered));
+            }
+        });
+    }
+
+    /// The first block, if it is over.
+    fn first_over(&mut self) -> Option<Brought> {
+        if !self.jobs.front()?.is_over() {
+            return None;
+        }
+        let job = self.jobs.pop_front()?;
+        let number = self.first;
+        self.first += 1;
+        Some(Brought { number, result: finish(job) })
+    }
+}
+
+impl Drop for BlockReader {
+    fn drop(&mut self) {
+        self.cancel();
+    }
+}
+
+/// What a disk answers that cannot read any more.
+fn broken_disk() -> io::Error {
+    rustix::io::Errno::IO.into()
+}
+
+/// Completes a read that came back short or was refused. Also says whether direct reads were refused.
+fn mend(
+    job: &Job,
+    stretch: &Stretch,
+    direct: bool,
+    result: io::Result<usize>,
+    bytes: &mut [u8],
+) -> (Result<(), DeviceError>, bool) {
+    let file = job.sources.files.file(stretch.file);
+    match result {
+        Ok(come) if come >= stretch.needs => (Ok(()), false),
+        // The rest of a read that was cut short may begin anywhere, so it goes through the page cache.
+        Ok(come) => (file.read(stretch.from + come as u64, &mut bytes[come..stretch.needs]), !direct),
+        Err(e) if direct && e.kind() == io::ErrorKind::InvalidInput => {
+            file.refuse_direct();
+            (file.read(stretch.from, &mut bytes[..stretch.needs]), true)
+        }
+        Err(e) if matches!(e.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) => {
+            (file.read(stretch.from, &mut bytes[..stretch.needs]), false)
+        }
+        Err(e) => (Err(file.unreadable(stretch.from, stretch.bytes, &e)), false),
+    }
+}
+
+/// Elements that are converted at a time: what they become is in a cache still when it is written.
+const PIECE: usize = 16 * 1024;
+
+/// Looks at what a stretch has brought, and takes it to its place.
+fn place(job: &Job, stretch: &Stretch, bytes: &[u8]) -> Result<(), DeviceError> {
+    let (files, source) = (&job.sources.files, job.source());
+    for part in &job.cut.parts[stretch.parts.clone()] {
+        let Some(segment) = source.segments.get(part.segment) else { continue };
+        let raw = &bytes[part.at..part.at + segment.file_bytes(part.elements)];
+        files.look(segment, part.first, raw, job.look)?;
+        if stretch.straight.is_none() {
+            let place = segment.place + segment.slab_bytes(part.first);
+            // SAFETY: nobody uses the target until the block has come, and no read into this part is in flight.
+            let out = unsafe { job.target.part(place, segment.slab_bytes(part.elements)) };
+            convert(segment, raw, out);
+        }
+    }
+    if let (Some(packed), None) = (&source.packed, stretch.straight) {
+        let at = (stretch.from - packed.offset) as usize;
+        // SAFETY: as above.
+        unsafe { job.target.part(at, stretch.needs) }.copy_from_slice(&bytes[..stretch.needs]);
+    }
+    Ok(())
+}
+
+fn convert(segment: &Segment, raw: &[u8], out: &mut [u8]) {
+    if segment.is_as_stored() {
+        out.copy_from_slice(raw);
+        return;
+    }
+    let pieces = raw.chunks(segment.file_bytes(PIECE)).zip(out.chunks_mut(segment.slab_bytes(PIECE)));
+    pieces.for_each(|(raw, out)| segment.convert(raw, out));
+}
+
+/// What is left to do when every read of a block has come: tensors that have to be known as a whole before they are
+/// converted, and whether the files still are what they were.
+fn finish(mut job: Job) -> Result<(), DeviceError> {
+    let error = job.error.take();
+    let (files, source) = (&job.sources.files, job.source());
+    if let Some(error) = error {
+        // A file that was cut off or replaced says more than what it did to one read.
+        source.files().try_for_each(|file| files.file(file).check())?;
+        return Err(error);
+    }
+    for segment in source.segments.iter().filter(|s| s.is_whole()) {
+        // SAFETY: nobody uses the target until the block has come, and nothing is in flight.
+        let out = unsafe { job.target.part(segment.place, segment.slab_bytes(segment.elements)) };
+        files.read_segment(segment, out, job.look)?;
+        files.file(segment.file).give_back(segment.offset, segment.file_bytes(segment.elements) as u64);
+    }
+    source.files().try_for_each(|file| files.file(file).check())?;
+    match (&source.packed, job.look) {
+        (Some(packed), Look::Close) => {
+            // SAFETY: as above.
+            packed.check(unsafe { job.target.part(0, packed.bytes) }, files)
+        }
+        _ => Ok(()),
+    }
+}
