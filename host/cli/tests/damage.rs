@@ -402,7 +402,7 @@ fn a_full_standard_output_is_told_and_a_closed_one_is_not() {
     let run = |redirect: &str| {
         let args = run_args(&fixture(), "--frames 1 -o x.mp4");
         let script = format!("exec {} {args} {redirect}", env!("CARGO_BIN_EXE_loadline"));
-        let out = std::process::Command::new("sh").current_dir(dir.path()).args(["-c", &script]).output().unwrap();
+        let out = common::apart("sh").current_dir(dir.path()).args(["-c", &script]).output().unwrap();
         assert!(fs::remove_file(dir.path().join("x.mp4")).is_ok(), "{redirect}");
         out
     };
@@ -411,6 +411,6 @@ fn a_full_standard_output_is_told_and_a_closed_one_is_not() {
         expect(&run(redirect), 0, &[]);
     }
     let script = format!("exec {} run nowhere --prompt x 2>/dev/full", env!("CARGO_BIN_EXE_loadline"));
-    let out = std::process::Command::new("sh").current_dir(dir.path()).args(["-c", &script]).output().unwrap();
+    let out = common::apart("sh").current_dir(dir.path()).args(["-c", &script]).output().unwrap();
     expect(&out, 4, &[]);
 }

@@ -183,7 +183,7 @@ fn every_job_is_checked_and_planned_before_the_first_runs() {
 
 /// Starts jobs and ends them by a signal when the first is done.
 fn cut_after_the_first(dir: &Path, args: &str, signal: &str) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_loadline"));
+    let mut command = common::apart(env!("CARGO_BIN_EXE_loadline"));
     command.current_dir(dir).args(args.split_whitespace()).stdout(Stdio::null()).stderr(Stdio::null());
     let mut child = command.spawn().unwrap();
     let begun = Instant::now();

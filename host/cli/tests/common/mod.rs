@@ -16,17 +16,21 @@ pub fn fixture() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/wan_t2v/model")
 }
 
+/// A command that sees no GPU, which would give other numbers, and that shows no runs to the person who tests.
+pub fn apart(program: &str) -> Command {
+    let mut command = Command::new(program);
+    command.env("CUDA_VISIBLE_DEVICES", "-1").env("LOADLINE_RUNTIME", "off");
+    command
+}
+
 pub fn loadline(dir: &Path, args: &str) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_loadline"));
-    // A machine with a GPU would run on that, with other numbers.
-    command.env("CUDA_VISIBLE_DEVICES", "-1");
-    command.current_dir(dir).args(args.split_whitespace()).output().unwrap()
+    apart(env!("CARGO_BIN_EXE_loadline")).current_dir(dir).args(args.split_whitespace()).output().unwrap()
 }
 
 /// The same where no file may become longer than `blocks` of 512 bytes: a disk that is full, for each file.
 pub fn cramped(dir: &Path, blocks: u32, args: &str) -> Output {
     let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec {} {args}", env!("CARGO_BIN_EXE_loadline"));
-    Command::new("sh").current_dir(dir).args(["-c", &script]).output().unwrap()
+    apart("sh").current_dir(dir).args(["-c", &script]).output().unwrap()
 }
 
 /// A short run of the fixture, or of a copy of it.
