@@ -12,7 +12,8 @@ pub(crate) fn unsafe_uses(workspace: &Metadata) -> Vec<String> {
     let bound = workspace.packages.iter().filter(|package| !UNSAFE.iter().any(|(name, _)| *name == *package.name));
     let files = bound.flat_map(|package| {
         let files = rust_files(folder(package)).into_iter();
-        files.filter(|path| !may_be_unsafe(&package.name, path.strip_prefix(folder(package)).unwrap()))
+        let own = files.filter(|path| !belongs_to_another(workspace, package, path));
+        own.filter(|path| !may_be_unsafe(&package.name, path.strip_prefix(folder(package)).unwrap()))
     });
     files.flat_map(|path| locate(&path, &rust::code_only(&read(&path)), &[("unsafe", "see UNSAFE")])).collect()
 }
@@ -23,6 +24,12 @@ pub(crate) fn leaks(workspace: &Metadata) -> Vec<String> {
     let sources = libraries.map(|package| folder(package).join("src"));
     let shipped = sources.flat_map(|src| rust_files(&src).into_iter().filter(move |path| !is_test(path, &src)));
     shipped.flat_map(|path| locate(&path, &shipped_code(&read(&path)), LEAKS)).collect()
+}
+
+/// Whether a file in a package's folder lies in that of a package inside it.
+fn belongs_to_another(workspace: &Metadata, package: &Package, path: &Path) -> bool {
+    let inner = workspace.packages.iter().map(folder).filter(|inner| *inner != folder(package));
+    inner.filter(|inner| inner.starts_with(folder(package))).any(|inner| path.starts_with(inner))
 }
 
 fn may_be_unsafe(package: &str, file: &Path) -> bool {
