@@ -2,6 +2,7 @@
 """What only a machine with an NVIDIA GPU can show, part by part; see gpu_check.sh.
 
 contract  the rules of the engine on the GPU: buffers, the order of copies and kernels, the limit of the memory pool
+kernels   every kernel against a scalar reference, in many shapes: needs --kernel-tests
 parity    every fixture against its reference in f32 (1e-4) and bf16, the same bits whatever the policy and budget
 budget    the GPU's memory seen from outside, by NVML, while a model larger than its budget runs: never above the budget
 record    `loadline profile record --device cuda`
@@ -24,27 +25,19 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import traceback
 
+from gpu_outside import MIB, CannotRun, Nvml, Wrong, last_error
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 FIXTURE = ROOT / "tests" / "fixtures" / "wan_t2v"
-PARTS = ("contract", "parity", "budget", "record", "forecast", "schedule", "peers")
+PARTS = ("contract", "kernels", "parity", "budget", "record", "forecast", "schedule", "peers")
 # The program's exit codes: there is no GPU that can be used, and the doctor found a problem, of whatever kind.
 NO_GPU, UNFIT = 16, 25
 GIB = 1 << 30
-MIB = 1 << 20
 PROMPT = "A cat and a dog play with a red ball on the beach at sunset."
 NEGATIVE = "blurry, low quality, static"
-
-
-class CannotRun(Exception):
-    """The part needs something that is not here; the text is one line."""
-
-
-class Wrong(Exception):
-    """The part ran and found something wrong; the text is one line."""
 
 
 def main():
@@ -78,6 +71,7 @@ def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"one of {', '.join(PARTS)}; all by default")
     parser.add_argument("--binary", required=True, type=pathlib.Path, help="the built program")
+    parser.add_argument("--kernel-tests", type=pathlib.Path, help="the built tests of the kernels, for `kernels`")
     parser.add_argument("--gpu-index", type=int, default=0)
     parser.add_argument("--work", type=pathlib.Path, help="where models are synthesised; a temporary folder by default")
     parser.add_argument("--results", type=pathlib.Path, default=ROOT / "benches" / "results")
@@ -154,6 +148,25 @@ class Check:
         if bad:
             raise Wrong("; ".join(f["what"] for f in bad))
         return {"rules": [f["what"] for f in findings]}
+
+    def kernels(self):
+        tests = self.options.kernel_tests
+        if not tests:
+            raise CannotRun("no built tests of the kernels were named with --kernel-tests")
+        env = {**os.environ, "LOADLINE_KERNELS_ON": "gpu", "CUDA_VISIBLE_DEVICES": str(self.options.gpu_index)}
+        # One after the other: each takes memory pools of its own.
+        command = [str(tests.resolve()), "--include-ignored", "--test-threads=1"]
+        try:
+            ran = subprocess.run(command, capture_output=True, text=True, env=env, cwd=ROOT, timeout=300)
+        except subprocess.TimeoutExpired:
+            raise Wrong("the tests of the kernels did not end within 300 s") from None
+        told = [line for line in ran.stdout.splitlines() if line.startswith("test ")]
+        failed = [line.split()[1] for line in told if line.endswith("FAILED")]
+        passed = [line.split()[1] for line in told if line.endswith("ok")]
+        self.partial = {"passed": len(passed), "failed": failed}
+        if ran.returncode != 0 or failed or not passed:
+            raise Wrong(f"failed: {', '.join(failed)}" if failed else last_error(ran.stderr or ran.stdout))
+        return self.partial
 
     def parity(self):
         self.partial = {"rows": []}
@@ -315,12 +328,6 @@ def denoise(answer):
     return sum(s["time_ns"] for s in answer["measured"]["stages"] if s["name"].startswith("denoise"))
 
 
-def last_error(text):
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    told = [line for line in lines if line.startswith("error")]
-    return (told or lines or ["it said nothing"])[-1 if not told else 0]
-
-
 def slug(name):
     plain = name.lower().replace("nvidia", "").replace("geforce", "")
     return "-".join("".join(c if c.isalnum() else " " for c in plain).split())
@@ -355,81 +362,6 @@ class Tensors:
         values = array.array("f")
         values.frombytes(self.bytes[self.start + begin : self.start + end])
         return values
-
-
-class Nvml:
-    """The GPU's memory as the management library sees it: of one process where it tells them apart, or the whole GPU's
-    beyond what it was before."""
-
-    def __init__(self, index):
-        self.index, self.library = index, None
-        try:
-            import pynvml
-
-            pynvml.nvmlInit()
-            self.library, self.handle = pynvml, pynvml.nvmlDeviceGetHandleByIndex(index)
-            name = pynvml.nvmlDeviceGetName(self.handle)
-            self.name = name.decode() if isinstance(name, bytes) else name
-        except Exception:
-            self.name = self.smi("name")[0]
-        self.kind = "process, or the GPU beyond what it had before, by " + ("NVML" if self.library else "nvidia-smi")
-
-    def smi(self, query, what="gpu"):
-        command = ["nvidia-smi", f"--id={self.index}", f"--query-{what}={query}", "--format=csv,noheader,nounits"]
-        try:
-            said = subprocess.run(command, capture_output=True, text=True, timeout=20)
-        except (OSError, subprocess.TimeoutExpired):
-            raise CannotRun("no NVIDIA driver: neither NVML nor nvidia-smi answers") from None
-        if said.returncode != 0 or not said.stdout.strip():
-            raise CannotRun(f"nvidia-smi: {last_error(said.stderr or said.stdout)}")
-        return [line.strip() for line in said.stdout.splitlines()]
-
-    def used(self):
-        if self.library:
-            return self.library.nvmlDeviceGetMemoryInfo(self.handle).used
-        return int(float(self.smi("memory.used")[0])) * MIB
-
-    def of(self, pid):
-        """Bytes of one process, or nothing where that is not told."""
-        if not self.library:
-            return None
-        try:
-            processes = self.library.nvmlDeviceGetComputeRunningProcesses(self.handle)
-        except Exception:
-            return None
-        return next((p.usedGpuMemory for p in processes if p.pid == pid and p.usedGpuMemory), None)
-
-    def watch(self):
-        return Seen(self)
-
-
-class Seen:
-    """The most that was seen while a child ran."""
-
-    def __init__(self, nvml):
-        self.nvml, self.most, self.samples = nvml, 0, 0
-        self.child, self.ended = None, threading.Event()
-
-    def __enter__(self):
-        self.before = self.nvml.used()
-        self.thread = threading.Thread(target=self.look, daemon=True)
-        self.thread.start()
-        return self
-
-    def follow(self, child):
-        self.child = child
-
-    def look(self):
-        while not self.ended.wait(0.005):
-            if self.child is None or self.child.poll() is not None:
-                continue
-            own = self.nvml.of(self.child.pid)
-            self.most = max(self.most, own if own is not None else self.nvml.used() - self.before)
-            self.samples += 1
-
-    def __exit__(self, *_):
-        self.ended.set()
-        self.thread.join()
 
 
 class Results:
@@ -492,5 +424,4 @@ def table(rows):
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
     sys.exit(main())

@@ -5,7 +5,7 @@
 #   benches/gpu_check.sh contract parity             build, and run these
 #   benches/gpu_check.sh --binary FILE PARTS         run with a program that was built elsewhere
 #
-# Parts: contract parity budget record forecast schedule peers. What they do and which options there are says
+# Parts: contract kernels parity budget record forecast schedule peers. What they do and which options there are says
 #
 #   python3 benches/gpu_check.py --help
 #
@@ -26,6 +26,13 @@ done
 if [ -z "$binary" ]; then
   cargo build --release --quiet -p loadline-cli
   binary=target/release/loadline
+  tests=$(cargo test --release --quiet -p loadline-cuda-mock --features kernels --test kernels --no-run --message-format=json |
+    "$python" -c 'import json, sys
+for line in sys.stdin:
+    built = json.loads(line)
+    if built.get("target", {}).get("name") == "kernels" and built.get("executable"):
+        print(built["executable"])')
+  if [ -n "$tests" ]; then args=(--kernel-tests "$tests" ${args[@]+"${args[@]}"}); fi
 fi
 if [ ! -x "$binary" ]; then
   echo "gpu_check: $binary is no program; build it with: cargo build --release -p loadline-cli" >&2

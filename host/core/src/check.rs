@@ -227,7 +227,7 @@ pub fn has_errors(findings: &[Finding]) -> bool {
     findings.iter().any(|f| f.severity() == Severity::Error)
 }
 
-pub use budget::{DISK_RING, fixed_and_stage, host_reservations, least_host, offered};
+pub use budget::{DISK_RING, fixed_and_stage, host_reservations, least_host, offered, program};
 
 fn shape(plan: &Plan, job: &Job) -> Vec<Finding> {
     let mut findings = Vec::new();

@@ -275,7 +275,10 @@ impl<D: Device> StageRun<'_, D> {
             passes,
             totals: &self.totals,
         };
-        observer.safe_point(&mut self.engine.device, at)
+        let flow = observer.safe_point(&mut self.engine.device, at);
+        // What is done at a safe point is no wait for weights.
+        self.totals.end = self.totals.end.max(self.engine.device.now());
+        flow
     }
 
     /// Passes that the device goes over at once; at least one pass is left after them.

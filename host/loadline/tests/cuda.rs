@@ -16,7 +16,7 @@ use loadline_cuda::driver::{Driver, sys};
 use loadline_cuda_mock::{Fault, Mock, Order, Report, Settings, api, emulation};
 use loadline_engine::{Audited, Engine, Silent, Start};
 use loadline_sim::{SimDevice, Times};
-use support::{errors, fixture, golden_job, run, tensors};
+use support::{fixture, golden_job, run, worst_error};
 
 #[global_allocator]
 static ALLOCATOR: Counting<System> = Counting(System);
@@ -101,18 +101,8 @@ fn a_run_follows_the_reference_step_by_step() {
     let rig = Rig::in_order(Order::NewestQueue);
     let dir = tempfile::tempdir().unwrap();
     let outcome = run(&mut rig.session("auto-tune"), &golden_job(dir.path(), None));
-    let got = tensors(&dir.path().join("dump.safetensors"));
-    let golden = tensors(&fixture("wan_t2v/golden.safetensors"));
-    let check = |name: &str, reference: &str| {
-        let (l2, _) = errors(&got[name].1, &golden[reference].1);
-        assert!(l2 <= 1e-4, "{name}: {l2:e}");
-    };
-    check("prompt_embeds", "prompt_embeds");
-    check("negative_prompt_embeds", "negative_prompt_embeds");
-    for step in 0..4 {
-        check(&format!("latents.{step}"), &format!("unipc.latents.{step}"));
-    }
-    check("frames", "unipc.frames");
+    let worst = worst_error(dir.path(), "unipc");
+    assert!(worst <= 1e-4, "{worst:e}");
     within(&outcome, &rig.clean(), &rig.machine);
 }
 
@@ -124,12 +114,9 @@ fn a_run_in_bf16_stays_near_the_f32_one() {
     let mut job = golden_job(dir.path(), None);
     job.asked.knobs.storage = vec![(String::new(), DType::Bf16)];
     let outcome = run(&mut rig.session("auto-tune"), &job);
-    let got = tensors(&dir.path().join("dump.safetensors"));
-    let golden = tensors(&fixture("wan_t2v/golden.safetensors"));
-    let (latents, _) = errors(&got["latents.3"].1, &golden["unipc.latents.3"].1);
-    let (frames, _) = errors(&got["frames"].1, &golden["unipc.frames"].1);
-    eprintln!("bf16 against f32 after four steps: latents {latents:.4}, frames {frames:.4}");
-    assert!(latents < 0.05 && frames < 0.05, "latents {latents}, frames {frames}");
+    let worst = worst_error(dir.path(), "unipc");
+    eprintln!("bf16 against f32 after four steps: {worst:.4}");
+    assert!(worst < 0.05, "{worst}");
     within(&outcome, &rig.clean(), &rig.machine);
 }
 
@@ -140,24 +127,29 @@ fn a_run_in_bf16_stays_near_the_f32_one() {
 fn results_are_the_same_bits_whatever_the_policy_the_budget_and_the_order_of_work() {
     let dir = tempfile::tempdir().unwrap();
     let mut first = None;
+    // What the system locks, and the host budget, of which half may be locked.
+    let (any, usual, small) = (u64::MAX, Bytes::gib(4), Bytes::mib(16));
     let cases = [
-        (Order::Eager, "lazy-load", false, u64::MAX),
-        (Order::Random(1), "auto-tune", true, u64::MAX),
-        (Order::OldestQueue, "threshold", true, u64::MAX),
-        (Order::NewestQueue, "manual-swap", true, u64::MAX),
-        (Order::Random(2), "auto-tune", true, 0),
+        (Order::Eager, "lazy-load", false, any, usual),
+        (Order::Random(1), "auto-tune", true, any, usual),
+        (Order::OldestQueue, "threshold", true, any, usual),
+        (Order::NewestQueue, "manual-swap", true, any, usual),
+        (Order::Random(2), "auto-tune", true, 0, usual),
+        (Order::Random(3), "auto-tune", true, any, small),
     ];
-    for (order, policy, is_tight, pinned) in cases {
+    for (order, policy, is_tight, pinned, ram) in cases {
         let rig = Rig::start(Settings { order, pinned, ..Settings::default() });
         let mut session = rig.session(policy);
         let mut job = short(dir.path());
+        job.asked.ram = Some(ram);
         job.asked.vram = is_tight.then(|| tight(&session, &job));
         let outcome = run(&mut session, &job);
         let bits = std::fs::read(dir.path().join("dump.safetensors")).unwrap();
         assert!(*first.get_or_insert_with(|| bits.clone()) == bits, "{policy}, {order:?}, tight: {is_tight}");
         let report = rig.clean();
         within(&outcome, &report, &rig.machine);
-        assert!(report.pinned_most <= pinned);
+        let allowed = outcome.planned.budget.pinned.0.min(pinned);
+        assert!(report.pinned_most <= allowed, "{} bytes are locked, {allowed} may be", report.pinned_most);
         assert_eq!(simulated(&outcome, &rig.machine), outcome.measured.digest, "{policy}");
         drop(session);
         assert_eq!(live(Domain::Device), Bytes::ZERO, "{policy} leaves device memory behind");

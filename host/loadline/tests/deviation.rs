@@ -113,9 +113,8 @@ fn a_real_run_makes_room_for_others() {
     let (whole, outcome) = run("auto-tune", ROOMY, &[]).unwrap();
     let forecast = &outcome.planned.forecast;
     let needs = forecast.device_peak() + forecast.host_peak();
-    let memory = support::cpu().device.memory;
+    let fault = others_leave_less_than(needs);
     for when in passes().into_iter().skip(1).step_by(2) {
-        let fault = Fault::OthersTake(memory - needs + Bytes(64 << 10));
         let (dump, outcome) = run("auto-tune", ROOMY, &[Injection { when, fault }]).unwrap();
         let redecisions = &outcome.measured.redecisions;
         assert!(!redecisions.is_empty(), "{when:?}");

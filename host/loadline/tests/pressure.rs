@@ -14,6 +14,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use loadline::core::check::program;
 use loadline::core::{Bytes, Cause, Nanos};
 use loadline::deviation::{Answer, Redecision, injection, rehearse};
 use loadline::memory::{Counting, Domain, live};
@@ -73,7 +74,8 @@ impl Scene {
     fn run(&self, at: &mut dyn FnMut(Bytes), after: &mut dyn FnMut()) -> Result<Outcome, loadline::Error> {
         let (mut session, job) = (self.session(), self.job());
         let planned = session.plan(&job).unwrap();
-        let needs = planned.forecast.device_peak() + planned.forecast.host_peak();
+        // The program has its own part already.
+        let needs = planned.forecast.device_peak() + planned.forecast.host_peak() - program(&cpu());
         let mut is_first = true;
         let mut hear = |event: Progress<'_>| {
             if matches!(event, Progress::Task { task, of, .. } if task + 1 == of) && is_first {

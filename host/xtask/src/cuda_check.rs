@@ -53,7 +53,7 @@ pub fn in_ci(root: &Path) -> Outcome {
 /// What no other step compiles or reads.
 fn rest(root: &Path) -> Outcome {
     cargo(root, "check --release --locked -p loadline-cli --no-default-features")?;
-    for script in ["benches/gpu_check.py", "benches/gpu_peers.py"] {
+    for script in ["benches/gpu_check.py", "benches/gpu_outside.py", "benches/gpu_peers.py"] {
         let text = format!("import ast,sys; ast.parse(open(sys.argv[1]).read(), '{script}')");
         shell::run(Command::new("python3").current_dir(root).args(["-c", &text, script]))?;
     }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use loadline::core::{Bytes, Size};
+use loadline::core::{Bytes, Nanos, Size};
 use loadline::{
     Asked, Error, JobSpec, KnobChoice, Model, Progress, ResultSink, Session, SessionOptions, policies, profiles,
 };
@@ -123,7 +123,9 @@ pub fn run_watched(job: &JobSpec, watch: &mut dyn FnMut(Progress<'_>, &AtomicBoo
     let settings = policies::settings(&policy, &[]).unwrap();
     let mut machine = profiles::find("cpu").unwrap().to_machine().unwrap();
     loadline::use_local_kernels(&mut machine);
-    let mut session = Session::new(SessionOptions::new(model, policy, settings, machine)).unwrap();
+    let options = SessionOptions::new(model, policy, settings, machine);
+    // What is saved now and then is seen being saved.
+    let mut session = Session::new(SessionOptions { save_after: Nanos::ZERO, ..options }).unwrap();
     let stop = AtomicBool::new(false);
     session.run(job, &stop, &mut |event| watch(event, &stop)).map(drop)
 }

@@ -49,16 +49,29 @@ pub(super) fn device<'a>(
 /// MiB in flight bring today's disks to their rate; more buffers would only take memory.
 pub const DISK_RING: Bytes = Bytes(8 << 20);
 
+/// What the program takes where device and host share their memory, before the first tensor and beside all of them: its
+/// code and tables, stacks, the policy's instance, and what the allocator holds back of memory that was given back. It
+/// is reserved so that both budgets together bound the process.
+const PROGRAM: Bytes = Bytes(64 << 20);
+
+/// The same for a machine; nothing where the device has a memory of its own, since what its driver's libraries take of
+/// the host's is known to nobody before they are loaded.
+#[must_use]
+pub fn program(machine: &Machine) -> Bytes {
+    if machine.device.unified { PROGRAM } else { Bytes::ZERO }
+}
+
 /// The host budget as far as it is a policy's to give: without what the engine itself takes on any plan.
 #[must_use]
 pub fn offered(budget: Budget, machine: &Machine) -> Budget {
-    let own = if machine.device.unified { DISK_RING } else { Bytes::ZERO };
-    Budget { host: budget.host - own, pinned: budget.pinned.min(budget.host - own), ..budget }
+    let ring = if machine.device.unified { DISK_RING } else { Bytes::ZERO };
+    let host = budget.host - ring - program(machine);
+    Budget { host, pinned: budget.pinned.min(host), ..budget }
 }
 
-/// Host bytes by reservation: masters of blocks, output frames, and what disk reads pass through. On a device of its
-/// own that is a buffer for the largest streamed block, from which the link takes it; a unified device has the
-/// [`DISK_RING`].
+/// Host bytes by reservation: masters of blocks, output frames, the [`program`], and what disk reads pass through. On a
+/// device of its own that is a buffer for the largest streamed block, from which the link takes it; a unified device
+/// has the [`DISK_RING`].
 #[must_use]
 pub fn host_reservations(plan: &Plan, job: &Job, machine: &Machine) -> Vec<Reservation> {
     let masters = |tier: Tier| -> Bytes {
@@ -77,18 +90,20 @@ pub fn host_reservations(plan: &Plan, job: &Job, machine: &Machine) -> Vec<Reser
         ("pageable", masters(Tier::Host)),
         ("disk-staging", staging),
         ("frames", job.frames_host),
+        ("program", program(machine)),
     ]
     .into_iter()
     .map(|(name, bytes)| Reservation { name: name.to_owned(), bytes })
     .collect()
 }
 
-/// The least host bytes of any plan for a job: its frames, and what reads from disk pass through. Where a few blocks
+/// The least host bytes of any plan for a job: its frames, the program, and what reads from disk pass through. Where a few blocks
 /// make that buffer large, to keep these in host memory may take less.
 #[must_use]
 pub fn least_host(job: &Job, machine: &Machine) -> Bytes {
     if machine.device.unified {
-        return job.frames_host + if job.blocks.is_empty() { Bytes::ZERO } else { DISK_RING };
+        let ring = if job.blocks.is_empty() { Bytes::ZERO } else { DISK_RING };
+        return job.frames_host + program(machine) + ring;
     }
     let mut blocks: Vec<(Bytes, Bytes)> = job.blocks.iter().map(|b| (b.slab.max(b.file), b.slab)).collect();
     blocks.sort_unstable_by(|a, b| b.cmp(a));

@@ -6,7 +6,14 @@ use loadline::core::{Bytes, Cfg, DType, Request, Size};
 use loadline::{Asked, JobSpec, KnobChoice, ResultSink};
 
 use crate::models::{WIDTHS, Width};
-use crate::support::{NEGATIVE, PROMPT};
+use crate::support::NEGATIVE;
+
+/// As long as prompts for video models usually are.
+const PROMPT: &str = "Two anthropomorphic cats in comfy boxing gear and bright gloves fight intensely on a spotlighted \
+    stage. The camera circles them slowly at the height of their eyes while the crowd behind the ropes stays out of \
+    focus. Sweat glints on their fur, the red cat ducks under a wide hook, the grey one steps back against the corner \
+    and raises both paws. Warm light from above, deep shadows, fine dust in the air, shallow depth of field, \
+    thirty-five millimetre film with visible grain and natural colours.";
 
 /// One configuration.
 #[derive(Clone, Copy, Debug)]

@@ -5,7 +5,7 @@
 //! accuracy calibrate PROFILE FOLDER    writes FOLDER/calibrated.json from the runs that are not held out
 //! accuracy values PROFILE FOLDER       prints every stage of every run, for a spreadsheet
 //! accuracy table PROFILE FOLDER        prints the table of errors
-//! accuracy tasks PROFILE FOLDER CASE   prints one case task by task
+//! accuracy tasks PROFILE FOLDER        prints every task of every run, with the loads beside it
 //! ```
 #![allow(missing_docs, clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, clippy::disallowed_methods)]
 
@@ -24,6 +24,7 @@ use std::sync::atomic::AtomicBool;
 
 use loadline::core::{Bytes, Machine, Nanos, Plan, Request};
 use loadline::memory::Counting;
+use loadline_engine::Trace;
 use loadline::{Error, Model, Session, SessionOptions, policies, profiles};
 use serde::{Deserialize, Serialize};
 
@@ -33,6 +34,8 @@ use cases::Case;
 static ALLOCATOR: Counting<System> = Counting(System);
 
 /// Every third case runs so often, the others once: the spread of equal runs is the noise that no forecast can know.
+/// Before that each case runs once unmeasured: where a virtual machine gives memory that is free back to its host, as
+/// this project's does, touching it again takes ten times as long as on a machine of one's own.
 const REPEATS: usize = 3;
 
 /// What was measured in the runs of a case.
@@ -46,6 +49,8 @@ pub(crate) struct Ran {
     pub plan: Plan,
     /// Every run's stages.
     pub runs: Vec<Vec<Stage>>,
+    /// Every run's tasks and loads.
+    pub traces: Vec<Trace>,
 }
 
 /// One stage of a run.
@@ -58,13 +63,13 @@ pub(crate) struct Stage {
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let [mode, profile, folder, more @ ..] = args.as_slice() else {
-        panic!("usage: run|calibrate|values|table|tasks PROFILE FOLDER [CASE]")
+    let [mode, profile, folder] = args.as_slice() else {
+        panic!("usage: run|calibrate|values|table|tasks PROFILE FOLDER")
     };
     let (profile, folder) = (Path::new(profile), Path::new(folder));
     match mode.as_str() {
         "run" => run(profile, folder),
-        "tasks" => tasks::print(profile, folder, more[0].parse().unwrap()),
+        "tasks" => tasks::print(profile, folder),
         "values" => table::values(profile, folder),
         "calibrate" => table::calibrate(profile, folder),
         _ => table::print(profile, folder),
@@ -93,17 +98,21 @@ fn run(profile: &Path, folder: &Path) {
     let mut out = std::fs::File::create(folder.join("runs.jsonl")).unwrap();
     let cases = cases::all();
     for (index, case) in cases.iter().enumerate() {
-        let mut session = session(&machine, &model_folder(folder, case), case, false);
+        let mut session = session(&machine, &model_folder(folder, case), case);
         let job = budgeted(&session, &machine, case, folder);
         let planned = session.plan(&job).unwrap();
-        let mut ran = Ran { case: index, request: planned.job.request.clone(), plan: planned.plan, runs: Vec::new() };
+        let mut ran = Ran { case: index, request: planned.job.request.clone(), plan: planned.plan, runs: Vec::new(), traces: Vec::new() };
         let repeats = if index % 3 == 0 { REPEATS } else { 1 };
-        for _ in 0..repeats {
+        for repeat in 0..=repeats {
             // A fresh session each time: nothing is kept from the run before.
-            session = self::session(&machine, &model_folder(folder, case), case, false);
+            session = self::session(&machine, &model_folder(folder, case), case);
             let outcome = session.run(&job, &AtomicBool::new(false), &mut |_| ()).unwrap_or_else(|e| panic!("{e}"));
+            if repeat == 0 {
+                continue;
+            }
             let stages = outcome.measured.stages.iter();
             ran.runs.push(stages.map(|s| Stage { time: s.time, stall: s.stall, peak: s.device_peak }).collect());
+            ran.traces.push(outcome.trace);
         }
         let total = ran.runs.last().unwrap().iter().map(|s| s.time.as_f64()).sum::<f64>() / 1e9;
         eprintln!("{index:3} of {}: {} {total:.2} s", cases.len(), case.name());
@@ -111,11 +120,11 @@ fn run(profile: &Path, folder: &Path) {
     }
 }
 
-pub(crate) fn session(machine: &Machine, folder: &Path, case: &Case, record: bool) -> Session {
+pub(crate) fn session(machine: &Machine, folder: &Path, case: &Case) -> Session {
     let policy = policies::load(case.policy).unwrap();
     let settings = policies::settings(&policy, &[]).unwrap();
     let model = Model::open(folder.to_str().unwrap()).unwrap();
-    Session::new(SessionOptions { record, ..SessionOptions::new(model, policy, settings, machine.clone()) }).unwrap()
+    Session::new(SessionOptions { record: true, ..SessionOptions::new(model, policy, settings, machine.clone()) }).unwrap()
 }
 
 /// The job within its share of what lies between the smallest budget and all resident.

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use loadline::core::{Forecast, Job, Machine, StageKind};
+use loadline::core::{DType, Forecast, Job, Machine, StageKind};
 use loadline::{
     Model, SamplerOptions, StageMeasured, StageSample, calibrated, errors, forecast, levels, nearest_rank, profiles,
     samples,
@@ -89,7 +89,7 @@ pub(crate) fn print(profile: &Path, folder: &Path) {
                 100.0 * nearest_rank(&absolute, 0.5),
                 100.0 * nearest_rank(&absolute, 0.9),
                 100.0 * e.worst,
-                100.0 * spread(&of, e.stage),
+                100.0 * spread(&of, e.stage, e.dtype),
                 100.0 * e.covered,
                 100.0 * e.width
             );
@@ -103,9 +103,9 @@ pub(crate) fn print(profile: &Path, folder: &Path) {
 }
 
 /// The median interquartile range of equal runs, as a share of their median.
-fn spread(of: &[&Compared], kind: StageKind) -> f64 {
+fn spread(of: &[&Compared], kind: StageKind, dtype: DType) -> f64 {
     let range = |c: &&Compared| {
-        let index = c.job.stages.iter().position(|s| s.kind == kind)?;
+        let index = c.job.stages.iter().position(|s| (s.kind, s.arithmetic()) == (kind, Some(dtype)))?;
         if c.ran.runs.len() < 3 {
             return None;
         }

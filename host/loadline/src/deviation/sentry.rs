@@ -1,6 +1,6 @@
 //! Looking around: does the plan still fit what there is?
 
-use loadline_core::check::{fixed_and_stage, host_reservations, least_host};
+use loadline_core::check::{fixed_and_stage, host_reservations, least_host, program};
 use loadline_core::{Budget, Bytes, Cause, Machine, Nanos, StageForecast, Tier, Trigger, TriggerKind};
 use loadline_engine::{Room, SafePoint, Surroundings};
 
@@ -192,12 +192,14 @@ const STALLED: u32 = 200;
 /// Where memory is waited for it is not known how much would be enough: this part of what the plan needs is given back.
 const EASED: u64 = 8;
 
-/// Device bytes, fixed overhead not counted, and host bytes that what remains of a plan needs.
+/// Device bytes and host bytes that what remains of a plan needs, fixed overhead and the program not counted: both have
+/// been taken already.
 fn needs(view: &Outlook<'_>, from: usize) -> Option<(Bytes, Bytes)> {
     let Planned { plan, job, .. } = view.planned;
     let fixed = view.machine.device.fixed_overhead;
     let device = (from..plan.stages.len()).map(|i| fixed_and_stage(plan, i, view.machine)).max()? - fixed;
-    Some((device, host_reservations(plan, job, view.machine).iter().map(|r| r.bytes).sum()))
+    let host: Bytes = host_reservations(plan, job, view.machine).iter().map(|r| r.bytes).sum();
+    Some((device, host - program(view.machine)))
 }
 
 /// What there is to go on with after a part of what the plan needs was given back, and how much that is.
@@ -278,12 +280,13 @@ fn shared(view: &Outlook<'_>, device: Bytes, host: Bytes, budget: Budget) -> Opt
 /// What there is to go on with if so much of one memory is not there: copies in host memory are given up first,
 /// since the files are still there. Frames and the ring that files are read through stay on any plan.
 fn without(view: &Outlook<'_>, device: Bytes, host: Bytes, budget: Budget, shortage: Bytes) -> (Cause, Budget) {
-    let from_host = shortage.min(host - least_host(&view.planned.job, view.machine));
+    let program = program(view.machine);
+    let from_host = shortage.min(host + program - least_host(&view.planned.job, view.machine));
     let from_device = shortage - from_host;
     let granule = view.machine.device.granularity;
     let cause = if from_device > Bytes::ZERO { Cause::Pressure } else { Cause::HostLow };
     let left = (view.machine.device.fixed_overhead + device - from_device).round_down(granule);
-    let host = (host - from_host).min(budget.host);
+    let host = (host + program - from_host).min(budget.host);
     (cause, Budget { device: left.min(budget.device), host, pinned: budget.pinned.min(host), ..budget })
 }
 

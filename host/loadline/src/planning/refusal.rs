@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use loadline_core::check::DISK_RING;
+use loadline_core::check::{DISK_RING, program};
 use loadline_core::{
     ActClass, Budget, Bytes, Job, Machine, Nanos, Request, Reservation, Stage, StageKind, stage_bound,
 };
@@ -293,7 +293,7 @@ fn culprit(job: &Job, stage: &Stage) -> String {
 pub(super) fn host_certificate(least: Bytes, job: &Job, machine: &Machine, budget: Budget) -> Certificate {
     let host = budget.host;
     let through = if machine.device.unified {
-        format!("the ring that weights are read through ({DISK_RING})")
+        format!("the program ({}) and the ring that weights are read through ({DISK_RING})", program(machine))
     } else {
         "the largest block".to_owned()
     };

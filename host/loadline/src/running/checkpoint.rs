@@ -67,6 +67,8 @@ pub(super) struct Checkpoint {
     is_wanted: bool,
     /// The last state, on its way to the disk while the run computes on.
     sinking: Option<JoinHandle<Result<(), Error>>>,
+    /// The file of frames, if some were appended since the last state.
+    appended: Option<File>,
 }
 
 /// Takes the number, shape and values of a decoded chunk.
@@ -96,6 +98,7 @@ impl Checkpoint {
             lock: None,
             is_wanted: true,
             sinking: None,
+            appended: None,
         }
     }
 
@@ -206,21 +209,25 @@ impl Checkpoint {
         StateWriter::create(&self.state(), HEADER + texts)
     }
 
-    /// Saves the safe point before a pass of a stage: `used` are the components that it depends on, `fresh` are frames
-    /// decoded since the last one. The run may go on while it sinks to the disk.
+    /// Appends frames that were decoded since the last call. A state that is saved later counts them; until then they are
+    /// nothing, and a run that goes on from an earlier state writes them again.
+    pub(super) fn append(&mut self, fresh: &[f32]) -> Result<(), Error> {
+        if !fresh.is_empty() {
+            self.appended = Some(self.write(fresh).map_err(|e| Error::output(&self.frames(), &e))?);
+            self.frame_values += fresh.len() as u64;
+            self.frame_sum.numbers(fresh);
+        }
+        Ok(())
+    }
+
+    /// Saves the safe point before a pass of a stage: `used` are the components that it depends on. The run may go on
+    /// while it sinks to the disk.
     pub(super) fn save(
         &mut self,
         (stage, pass): (usize, u64),
         used: &BTreeSet<String>,
         tensors: StateWriter,
-        fresh: &[f32],
     ) -> Result<(), Error> {
-        let mut appended = None;
-        if !fresh.is_empty() {
-            appended = Some(self.append(fresh).map_err(|e| Error::output(&self.frames(), &e))?);
-            self.frame_values += fresh.len() as u64;
-            self.frame_sum.numbers(fresh);
-        }
         let standing = Standing {
             version: VERSION,
             identity: self.identity.after(used),
@@ -235,12 +242,12 @@ impl Checkpoint {
         let text = serde_json::to_string(&standing).map_err(|e| Error::output(&self.state(), &io::Error::other(e)))?;
         let sum = format!("{:016x}", Digest::of_text(&text));
         let state = tensors.finish(&[("loadline", &text), ("sum", &sum)])?;
-        self.sink(appended, state)
+        self.sink(state)
     }
 
     /// Makes frames and state last, in this order, beside the run.
-    fn sink(&mut self, appended: Option<File>, state: PartialFile) -> Result<(), Error> {
-        let frames = self.frames();
+    fn sink(&mut self, state: PartialFile) -> Result<(), Error> {
+        let (appended, frames) = (self.appended.take(), self.frames());
         let sink = move || {
             appended.map_or(Ok(()), |file| file.sync_all()).map_err(|e| Error::output(&frames, &e))?;
             Ok(state.publish()?)
@@ -251,7 +258,7 @@ impl Checkpoint {
     }
 
     /// What a run appended before it was killed, and never counted, is overwritten.
-    fn append(&self, fresh: &[f32]) -> io::Result<File> {
+    fn write(&self, fresh: &[f32]) -> io::Result<File> {
         let end = 4 * self.frame_values;
         let mut file = OpenOptions::new().create(true).write(true).truncate(false).open(self.frames())?;
         file.set_len(end)?;

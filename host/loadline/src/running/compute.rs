@@ -146,6 +146,14 @@ pub(super) fn on_cuda(gpu: &crate::Gpu, stream: &loadline_cuda::driver::Stream) 
 }
 
 #[cfg(feature = "cuda")]
+impl Pipeline<CudaBackend> {
+    /// See [`CudaBackend::stage_within`].
+    pub(super) fn stage_within(&mut self, most: Bytes) -> Bytes {
+        self.ops.backend.stage_within(most)
+    }
+}
+
+#[cfg(feature = "cuda")]
 impl CudaCompute for Pipeline<CudaBackend> {
     fn run(&mut self, order: &TaskOrder, weights: Option<Region>) -> Result<(), DeviceError> {
         self.task(order, |layout| weights.map(|slab| slab_weights(layout, slab.start)))

@@ -111,7 +111,10 @@ impl Local {
             Self::Cpu(_) => Ok(()),
             #[cfg(feature = "cuda")]
             Self::Cuda(device, _) => {
-                device.set_homes(&planned.plan.homes, host_limits(planned));
+                let limits = host_limits(planned);
+                // What copies of values pass through is locked first: without it the GPU would wait for each of them.
+                let staged = device.compute.stage_within(limits.pinned);
+                device.set_homes(&planned.plan.homes, HostLimits { pinned: limits.pinned - staged, ..limits });
                 device.set_budget(planned.budget.device - fixed)
             }
         }

@@ -57,6 +57,9 @@ pub struct SessionOptions {
     pub record: bool,
     /// How late a run must be before its policy is asked for another plan.
     pub patience: Nanos,
+    /// While frames are decoded a state is saved no sooner than this after the one before, nor so often that saving
+    /// takes more than a twentieth of the time; zero for a state behind every chunk. Steps are saved anyway.
+    pub save_after: Nanos,
     /// Where the system says how much memory is left.
     pub system: System,
     /// What computes.
@@ -78,6 +81,7 @@ impl SessionOptions {
             machine,
             record: false,
             patience: PATIENCE,
+            save_after: Nanos(1_000_000_000),
             system: System::default(),
             on: On::Cpu,
             disk: DiskOptions::default(),

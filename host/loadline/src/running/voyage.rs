@@ -94,8 +94,7 @@ impl Session {
         let planner = self.options.planner(&loaded, voyage.spec.more_to_come);
         let mut helm = Helm { planner, asked: voyage.asked, course };
         progress(Progress::Begins(running));
-        let record = self.options.record;
-        let mut watch = Watch::new(running, checkpoint, &mut helm, start, voyage.stop, record, progress);
+        let mut watch = Watch::new(running, checkpoint, &mut helm, start, voyage.stop, &self.options, progress);
         let result = self.engine.realise(&running.job, &running.plan, start, &mut watch);
         let Left { turn, suspect, reached, mut measured, highs, cards } = watch.leave();
         if let Some(what) = suspect {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use loadline_core::Nanos;
+use loadline_core::{Nanos, StageKind};
 use loadline_device::disk::Report;
 use loadline_device::memory;
 use loadline_engine::{At, Device, DeviceError, Flow, Observer, SafePoint, StageTrace, Start};
@@ -11,7 +11,7 @@ use loadline_engine::{At, Device, DeviceError, Flow, Observer, SafePoint, StageT
 use super::checkpoint::Checkpoint;
 use super::gauge::Gauge;
 use super::measured::{Progress, StageMeasured, TaskHigh};
-use super::session::{Real, local};
+use super::session::{Real, SessionOptions, local};
 use crate::Error;
 use crate::card::CardSample;
 use crate::deviation::{Helm, Turn};
@@ -27,13 +27,25 @@ pub(super) struct Watch<'a, 'b> {
     progress: &'a mut dyn FnMut(Progress<'_>),
     /// Whether what each task took is wanted.
     record: bool,
+    save_after: Nanos,
     gauge: Option<Gauge>,
     /// When the last pulse of this stage was told.
     pulsed: Option<Nanos>,
     /// How weights are read, as it was last told.
     reads: Report,
+    saved: SavedAt,
     left: Left,
 }
+
+/// When the last state had been saved, and what it took the run to do so.
+#[derive(Clone, Copy, Default)]
+struct SavedAt {
+    end: Nanos,
+    took: Nanos,
+}
+
+/// Saving what decoding carries from chunk to chunk takes this part of the time at most.
+const SAVING: u64 = 20;
 
 /// Pulses come no faster: whoever draws them shows four a second.
 const PULSE: Nanos = Nanos(200_000_000);
@@ -44,7 +56,7 @@ pub(super) struct Left {
     pub(super) turn: Turn,
     /// What held NaN or infinity, if anything did.
     pub(super) suspect: Option<String>,
-    /// Behind the last safe point.
+    /// Behind the last safe point that was saved.
     pub(super) reached: Start,
     pub(super) measured: Vec<StageMeasured>,
     pub(super) highs: Vec<TaskHigh>,
@@ -79,19 +91,27 @@ impl Observer<Real> for Watch<'_, '_> {
     }
 
     fn safe_point(&mut self, device: &mut Real, at: SafePoint<'_>) -> Result<Flow, DeviceError> {
-        let Start { stage, pass } = at.next;
-        if stage == self.planned.job.stages.len() {
+        if at.next.stage == self.planned.job.stages.len() {
             // Everything is computed: what is left to write takes less time than going on later.
             return memory::within(memory::Domain::Host, || self.settle()).map(|()| Flow::Continue);
         }
         memory::within(memory::Domain::Host, || {
-            self.save(device, stage, pass)?;
-            self.left.reached = at.next;
-            if self.stop.load(Ordering::Relaxed) {
+            self.append(device)?;
+            let stops = self.stop.load(Ordering::Relaxed);
+            let due = stops || self.is_due(device, at.next);
+            if due {
+                self.save(device, at.next)?;
+            }
+            if stops {
                 self.settle()?;
                 return Ok(Flow::Stop);
             }
-            Ok(self.look(device, &at))
+            let flow = self.look(device, &at);
+            if flow == Flow::Stop && !due {
+                // Another plan goes on from here.
+                self.save(device, at.next)?;
+            }
+            Ok(flow)
         })
     }
 
@@ -112,12 +132,13 @@ impl<'a, 'b> Watch<'a, 'b> {
         helm: &'a mut Helm<'b>,
         start: Start,
         stop: &'a AtomicBool,
-        record: bool,
+        options: &SessionOptions,
         progress: &'a mut dyn FnMut(Progress<'_>),
     ) -> Self {
         let nothing = Left::nothing(start);
         let (gauge, pulsed, reads) = (None, None, Report::default());
-        Self { planned, checkpoint, helm, start, stop, progress, record, gauge, pulsed, reads, left: nothing }
+        let (saved, &SessionOptions { record, save_after, .. }) = (SavedAt::default(), options);
+        Self { planned, checkpoint, helm, start, stop, progress, record, save_after, gauge, pulsed, reads, saved, left: nothing }
     }
 
     /// Looks at what a task took, and tells how things stand if that was not told for a while.
@@ -176,9 +197,28 @@ impl<'a, 'b> Watch<'a, 'b> {
         Ok(())
     }
 
-    fn save(&mut self, device: &mut Real, stage: usize, pass: u64) -> Result<(), DeviceError> {
+    /// Whether a safe point is to be saved. Every step of the denoiser is, and the end of every stage. What decoding
+    /// carries from one chunk of frames to the next is large and quickly made again, so that it is saved only now and
+    /// then.
+    fn is_due(&self, device: &Real, next: Start) -> bool {
+        let within = self.planned.job.stages.get(next.stage).is_some_and(|s| s.kind == StageKind::VaeDecode);
+        if !within || next.pass == 0 || self.save_after == Nanos::ZERO {
+            return true;
+        }
+        let SavedAt { end, took } = self.saved;
+        device.now() - end >= self.save_after.max(took * SAVING)
+    }
+
+    /// Writes the frames that were decoded since the last safe point, so that they are not in memory twice.
+    fn append(&mut self, device: &mut Real) -> Result<(), DeviceError> {
+        let Some(host) = local(device).work().host() else { return Ok(()) };
+        let fresh = std::mem::take(&mut host.frames.fresh);
+        self.checkpoint.append(&fresh).map_err(unwritten)
+    }
+
+    fn save(&mut self, device: &mut Real, next: Start) -> Result<(), DeviceError> {
+        let begun = device.now();
         self.settle()?;
-        let unwritten = |e: Error| DeviceError::Output(e.told());
         let work = local(device).work();
         let mut state = self.checkpoint.begin().map_err(unwritten)?;
         work.save(&mut |piece| state.take(piece))?;
@@ -186,12 +226,20 @@ impl<'a, 'b> Watch<'a, 'b> {
             self.left.suspect = Some(format!("the numbers of '{name}'"));
             return Err(DeviceError::Compute(format!("'{name}' is not finite")));
         }
-        let Some(host) = work.host() else { return Ok(()) };
-        let fresh = std::mem::take(&mut host.frames.fresh);
-        self.checkpoint.keep(&host.dumped).map_err(unwritten)?;
-        let used = used(self.planned, stage, pass);
-        self.checkpoint.save((stage, pass), &used, state, &fresh).map_err(unwritten)
+        if let Some(host) = work.host() {
+            self.checkpoint.keep(&host.dumped).map_err(unwritten)?;
+            let used = used(self.planned, next.stage, next.pass);
+            self.checkpoint.save((next.stage, next.pass), &used, state).map_err(unwritten)?;
+        }
+        let end = device.now();
+        self.saved = SavedAt { end, took: end - begun };
+        self.left.reached = next;
+        Ok(())
     }
+}
+
+fn unwritten(error: Error) -> DeviceError {
+    DeviceError::Output(error.told())
 }
 
 /// The components whose weights a state depends on that stands before a pass of a stage. Those of later stages may

@@ -2,8 +2,9 @@
 
 use std::sync::atomic::AtomicBool;
 
+use loadline::core::check::program;
 use loadline::core::{Bytes, Machine};
-use loadline::deviation::{Injection, Moment, Redecision, Rehearsal, injection, rehearse};
+use loadline::deviation::{Fault, Injection, Moment, Redecision, Rehearsal, injection, rehearse};
 use loadline::{
     Asked, Error, JobSpec, KnobChoice, Model, Outcome, Planned, Planner, Policy, SamplerOptions, policies, profiles,
 };
@@ -66,6 +67,13 @@ pub fn run(policy: &str, budget: (Option<Bytes>, Bytes), faults: &[Injection]) -
 }
 
 pub const ROOMY: (Option<Bytes>, Bytes) = (None, Bytes::gib(4));
+
+/// Others take so much that 64 KiB are missing of what a run of the fixture needs, the program's own part not counted:
+/// it has that already.
+pub fn others_leave_less_than(needs: Bytes) -> Fault {
+    let machine = super::cpu();
+    Fault::OthersTake(machine.device.memory - (needs - program(&machine) - Bytes(64 << 10)))
+}
 
 /// Every pass of the fixture's job.
 pub fn passes() -> Vec<Moment> {

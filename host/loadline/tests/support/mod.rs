@@ -101,3 +101,18 @@ pub fn copy_folder(from: &Path, to: &Path) {
         if path.is_dir() { copy_folder(&path, &target) } else { std::fs::copy(&path, &target).map(|_| ()).unwrap() }
     }
 }
+
+/// The dump of a run of the fixture against what diffusers computed with a schedule: embeddings, every step, and the
+/// frames where the reference has them. Gives the largest relative error of them.
+pub fn worst_error(dir: &Path, schedule: &str) -> f64 {
+    let (got, golden) = (tensors(&dir.join("dump.safetensors")), tensors(&fixture("wan_t2v/golden.safetensors")));
+    let error = |name: &str, reference: &str| {
+        let ((shape, values), (expected_shape, expected)) = (&got[name], &golden[reference]);
+        assert_eq!(shape, expected_shape, "{name}");
+        errors(values, expected).0
+    };
+    let embeds = ["prompt_embeds", "negative_prompt_embeds"].map(|name| error(name, name));
+    let frames = golden.contains_key(&format!("{schedule}.frames"));
+    let steps = (0..4).map(|step| format!("latents.{step}")).chain(frames.then(|| "frames".to_owned()));
+    steps.map(|name| error(&name, &format!("{schedule}.{name}"))).chain(embeds).fold(0.0, f64::max)
+}

@@ -3,7 +3,7 @@
 //! An operation takes memory for its output and its scratch first, since that may move tensors, and asks for addresses
 //! only then. Nothing here waits for the GPU but what hands values to the host.
 
-use loadline_core::DType;
+use loadline_core::{Bytes, DType};
 use loadline_cuda::driver::{CudaError, DevicePtr, Stream};
 use loadline_cuda::kernels::{Element, Kernels, Launch, Misfit, PerRow, Scratch, Weight as Stored};
 use loadline_models::ops::{Backend, Call, KernelSet, OpError, OpShape, Tensor, Weight};
@@ -30,6 +30,12 @@ impl CudaBackend {
     #[must_use]
     pub fn new(stream: &Stream, kernels: &Kernels) -> Self {
         Self { memory: Memory::new(stream), kernels: kernels.clone(), failure: None }
+    }
+
+    /// Says how much host memory may be locked for copies from and to the host; gives how much is. Nothing is before
+    /// this is called.
+    pub fn stage_within(&mut self, most: Bytes) -> Bytes {
+        self.memory.stage_within(most)
     }
 
     /// Gives it a region of so many bytes for activations and scratch, or takes it away: what is live is in host memory

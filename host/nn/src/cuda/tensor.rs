@@ -6,7 +6,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use loadline_core::DType;
+use loadline_core::{Bytes, DType};
 use loadline_cuda::Staging;
 use loadline_cuda::driver::{CudaError, DevicePtr, Stream};
 use loadline_cuda::kernels::Misfit;
@@ -107,12 +107,23 @@ pub(crate) struct Memory {
 /// Pieces that copies from and to the host pass through: two are on their way while a third is filled.
 const PIECES: usize = 3;
 const PIECE_BYTES: usize = 4 << 20;
+const STAGED: Bytes = Bytes((PIECES * PIECE_BYTES) as u64);
 
 impl Memory {
-    /// No region yet. Where the system locks no memory, copies wait for each other.
+    /// No region yet, and nothing locked.
     pub(crate) fn new(stream: &Stream) -> Self {
-        let staging = on_host(|| Staging::new(stream.context(), PIECES, PIECE_BYTES).ok());
-        Self { stream: stream.clone(), arena: Arena::default(), base: None, homes: Vec::new(), staging }
+        Self { stream: stream.clone(), arena: Arena::default(), base: None, homes: Vec::new(), staging: None }
+    }
+
+    /// Locks what copies pass through if that is within `most`, or unlocks it; gives how much is locked. Without it, as
+    /// where the system locks nothing, copies wait for each other.
+    pub(crate) fn stage_within(&mut self, most: Bytes) -> Bytes {
+        if most < STAGED {
+            self.staging = None;
+        } else if self.staging.is_none() {
+            self.staging = on_host(|| Staging::new(self.stream.context(), PIECES, PIECE_BYTES).ok());
+        }
+        if self.staging.is_some() { STAGED } else { Bytes::ZERO }
     }
 
     pub(crate) fn figures(&self) -> Figures {

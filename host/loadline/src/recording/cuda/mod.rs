@@ -126,6 +126,7 @@ fn caller(
     // Bytes of 0x3c are small positive numbers in every type: arithmetic on denormal ones would be another thing.
     stream.fill(weights.0, 0x3c, weights.1 as usize).map_err(|e| failed(gpu, &e))?;
     let mut backend = CudaBackend::new(stream, gpu.kernels());
+    backend.stage_within(Bytes::MAX);
     backend.set_aside(Some(region)).map_err(|e| Error::NoGpu(e.to_string()))?;
     Ok(Caller::of(Ops::new(backend, Arc::new(CudaKernels)), CudaRig::new(stream, weights)))
 }

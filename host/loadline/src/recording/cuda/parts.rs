@@ -54,15 +54,19 @@ fn device(computed: &Measured, card: &Card<'_>) -> DevicePart {
     }
 }
 
-/// The driver's and the card's state in words, for the origin of figures.
+/// Which driver and library, and the card's state, in words, for the origin of figures.
 fn state(card: &Card<'_>) -> String {
     let driver = card.facts.as_ref().map(|facts| format!(", driver {}", facts.driver)).unwrap_or_default();
+    let library = match card.gpu.kernels().blas() {
+        Some(blas) => format!(", cuBLASLt {}", blas.version()),
+        None => ", without cuBLASLt".to_owned(),
+    };
     let others = card.facts.as_ref().map_or(0, |facts| facts.others);
     let others = if others > 0 { format!(", beside {others} other processes") } else { String::new() };
     let warm = card.warm.as_ref();
     let clock = warm.and_then(|warm| warm.clock_mhz).map(|mhz| format!(", {mhz} MHz")).unwrap_or_default();
     let held = if warm.is_some_and(crate::card::CardSample::is_throttled) { ", throttled" } else { "" };
-    format!("{driver}{clock}{held}{others}")
+    format!("{driver}{library}{clock}{held}{others}")
 }
 
 fn contention(computed: &Measured, source: &dyn Fn(&str) -> String) -> ContentionPart {
