@@ -1,6 +1,6 @@
 #!/bin/sh
 # Every row of the bars for the processor, as Markdown on the standard output: speed against PyTorch, memory of a step
-# from disk, full-size runs within their budgets, and passes over weights against the disk's own rate.
+# from disk, full-size runs within their budgets, and passes over weights and a cold start against the disk's own rate.
 #
 #   benches/bars.sh > benches/results/bars-MACHINE.md
 #
@@ -30,3 +30,6 @@ echo "## Passes over weights against the disk's own rate"
 echo
 mkdir -p target/full-size
 benches/disk.sh target/full-size
+echo "## Cold start, bound 0.90"
+echo
+python3 benches/cold_start.py target/release/loadline target/full-size

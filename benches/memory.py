@@ -111,7 +111,7 @@ def step(loadline, model, rounds, kept):
         for name in runs:
             flags = KEPT[name]
             with tempfile.TemporaryDirectory() as folder:
-                runs[name].append(denoise(loadline, model, pathlib.Path(folder), [*STEP, "--ram", "64MiB", *flags]))
+                runs[name].append(denoise(loadline, model, pathlib.Path(folder), [*STEP, "--ram", "128MiB", *flags]))
     steps = {name: min(run.step() for run in many) for name, many in runs.items()}
     for name, many in runs.items():
         seen = {field: max(run.seen[field] for run in many) for field in outside.FIELDS}

@@ -1,5 +1,6 @@
 //! A run as lines of text, for the screen and for `--once`.
 
+use loadline::card::CardSample;
 use loadline::core::{Bytes, Nanos, Reservation};
 use loadline::live::{Lane, Memory, Phase, StageStatus, Status};
 use ratatui::style::{Color, Modifier, Style};
@@ -35,7 +36,9 @@ pub(super) fn of_run(status: &Status, width: usize, rows: Option<usize>) -> Vec<
     let main = |line| (Rank::Main, line);
     let mut lines = vec![main(heading(status)), space()];
     lines.extend(memory(status, width));
-    lines.extend([main(lane("compute", &status.compute, width)), main(lane("load", &status.load, width)), space()]);
+    lines.extend([main(lane("compute", &status.compute, width)), main(lane("load", &status.load, width))]);
+    lines.extend(status.card.iter().flat_map(|sample| card(sample, width)));
+    lines.push(space());
     lines.extend(status.stages.iter().enumerate().map(|(n, stage)| main(self::stage(status, n, stage))));
     lines.extend([space(), main(left(status))]);
     let asked = status.redecisions.iter().rev().take(1).flat_map(|text| wrapped("asked", text, width));
@@ -154,6 +157,30 @@ fn lane(name: &str, lane: &Lane, width: usize) -> Line<'static> {
     let share = lane.share();
     let text = format!("  busy {:.0} % of {}", share * 100.0, lane.of_ns);
     Line::from(vec![named(name), Span::styled(filled(share, width), Style::new().fg(Color::Cyan)), Span::raw(text)])
+}
+
+/// What the management library says of the GPU, as far as it says anything.
+fn card(sample: &CardSample, width: usize) -> Vec<(Rank, Line<'static>)> {
+    let whole = sample.used.zip(sample.free).map(|(used, free)| used + free);
+    let memory = sample.used.map(|used| match whole {
+        Some(whole) => format!("{used} of {whole} used"),
+        None => format!("{used} used"),
+    });
+    let parts = [
+        sample.busy_percent.map(|percent| format!("busy {percent} %")),
+        sample.clock_mhz.map(|mhz| format!("{mhz} MHz")),
+        sample.power_mw.map(|milliwatts| format!("{:.0} W", f64::from(milliwatts) / 1e3)),
+        sample.celsius.map(|celsius| format!("{celsius} °C")),
+        memory,
+        sample.own.map(|own| format!("{own} by this run")),
+        sample.is_throttled().then(|| "held back: loadline doctor says why".to_owned()),
+    ];
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    if parts.is_empty() {
+        return Vec::new();
+    }
+    let ranks = std::iter::once(Rank::Main).chain(std::iter::repeat(Rank::Detail));
+    ranks.zip(wrapped("card", &parts.join(" · "), width)).collect()
 }
 
 fn stage(status: &Status, n: usize, stage: &StageStatus) -> Line<'static> {

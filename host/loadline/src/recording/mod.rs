@@ -149,7 +149,8 @@ fn measure(
     // Medians of calls, since a round takes fewer samples where each takes longer.
     let mut product =
         || -> std::io::Result<f64> { (0..8).map(|_| caller.anchor().map_err(std::io::Error::other)).sum() };
-    measured.contention = moves::contention(scratch, rounds, &mut product).map_err(failed)?;
+    // Who gets a processor when is chance, which takes more rounds than anything else to even out.
+    measured.contention = moves::contention(scratch, 4 * rounds, &mut product).map_err(failed)?;
     progress("done", 1.0);
     Ok(measured)
 }

@@ -1,7 +1,9 @@
 //! What is on the screen, as text.
 #![allow(clippy::unwrap_used)]
 
+use loadline::card::CardSample;
 use loadline::core::{Bytes, Nanos, Reservation};
+use loadline::doctor::HeldBack;
 use loadline::live::{Lane, Left, Memory, Phase, Place, StageStatus, Status};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
@@ -160,6 +162,26 @@ fn what_became_of_others_stands_at_the_end() {
     let text = rows(&terminal);
     let (nobody, last) = (text.find("no run of yours").unwrap(), text.find("was killed").unwrap());
     assert!(nobody < last && last < text.find("q ends · nothing new for 42 s").unwrap(), "{text}");
+}
+
+/// What a card does not say leaves no gap, and one that says nothing leaves no line.
+#[test]
+fn a_card_shows_what_it_says() {
+    let with = |card: CardSample| text(&[Status { card: Some(card), ..denoising() }], 0);
+    assert!(!with(CardSample::default()).contains("card"));
+    let warm = CardSample { clock_mhz: Some(1980), power_mw: Some(412_300), celsius: Some(61), ..CardSample::default() };
+    assert!(with(warm.clone()).contains("card      1980 MHz · 412 W · 61 °C\n"), "{}", with(warm));
+    let full = CardSample {
+        busy_percent: Some(97),
+        used: Some(Bytes::gib(9)),
+        free: Some(Bytes::gib(15)),
+        own: Some(Bytes::gib(8)),
+        held_back: vec![HeldBack::Idle, HeldBack::Power],
+        ..CardSample::default()
+    };
+    let text = with(full);
+    let expected = "busy 97 % · 9.00 GiB of 24.0 GiB used · 8.00 GiB by this run · held";
+    assert!(text.contains(expected) && text.contains("loadline doctor says why"), "{text}");
 }
 
 #[test]

@@ -1,0 +1,130 @@
+#!/usr/bin/env python3
+"""How fast a model's weights arrive in a cold run, against the disk's own rate.
+
+    cold_start.py LOADLINE FOLDER [--rounds N] [--keep]
+
+LOADLINE is the built program. FOLDER gets Wan 2.1 1.3B with random weights (3 GB), which are deleted at the end unless
+--keep is given. In each round the files are dropped from the page cache, read past it as fast as the disk gives them,
+dropped again, and then a run loads all blocks of the denoiser, with the denoiser's first blocks computing meanwhile:
+once with several reads in flight against eight threads with requests of 1 MiB, once from start to end against one
+request of 8 MiB at a time. Printed are the medians over the rounds; the bound is a share of 0.90.
+"""
+import argparse
+import json
+import mmap
+import os
+import pathlib
+import shutil
+import statistics
+import subprocess
+import sys
+import threading
+import time
+
+MIB = 1 << 20
+RUN = ["--device", "cpu", "--prompt", "a red ball on a beach", "--size", "128x96", "--frames", "5", "--steps", "1",
+       "--guidance", "1", "--vram", "6GiB", "--ram", "512MiB", "--policy", "manual-swap", "--set", "blocks_to_swap=0"]
+# What runs do, and the disk's own way of doing the same: threads and bytes of a request.
+WAYS = {"in parallel": (["--disk-depth", "8"], 8, MIB), "from start to end": (["--disk-depth", "1"], 1, 8 * MIB)}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("loadline", type=pathlib.Path)
+    parser.add_argument("folder", type=pathlib.Path)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--keep", action="store_true")
+    options = parser.parse_args()
+    model = options.folder / "wan-1.3b-short"
+    if not model.exists():
+        layers = ["--layers", "text_encoder=2"]
+        command = [options.loadline, "model", "synth", "wan2.1-t2v-1.3b", "-o", model, "--storage", "bf16", *layers]
+        subprocess.run(list(map(str, command)), check=True, stdout=subprocess.DEVNULL)
+    seen = {way: [] for way in WAYS}
+    for _ in range(options.rounds):
+        for way, (flags, threads, request) in WAYS.items():
+            own = disk(model, threads, request)
+            seen[way].append((own, *arrival(options.loadline, model, flags)))
+    print("| weights of a cold run | MB/s | the disk's own | share | the first block computes |")
+    print("|---|---|---|---|---|")
+    for way, rounds in seen.items():
+        own, rate = (statistics.median(r[n] for r in rounds) / 1e6 for n in (0, 1))
+        share = statistics.median(r[1] / r[0] for r in rounds)
+        early = statistics.median(r[2] for r in rounds)
+        print(f"| {way} | {rate:.0f} | {own:.0f} | {share:.2f} | when {100 * early:.0f} % of the time of loading are over |")
+    if not options.keep:
+        shutil.rmtree(model)
+
+
+def weights(model):
+    return sorted((model / "transformer").glob("*.safetensors"))
+
+
+def drop(model):
+    """Drops all weight files from the page cache."""
+    for path in model.glob("*/*.safetensors"):
+        with path.open("rb") as file:
+            os.fdatasync(file.fileno())
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def disk(model, threads, request):
+    """Bytes per second of direct reads of the denoiser's files, in order."""
+    drop(model)
+    files = [os.open(path, os.O_RDONLY | os.O_DIRECT) for path in weights(model)]
+    pieces = [(file, at) for file in files for at in range(0, os.fstat(file).st_size // request * request, request)]
+    order, lock = iter(pieces), threading.Lock()
+
+    def read():
+        buffer = mmap.mmap(-1, request)
+        while True:
+            with lock:
+                piece = next(order, None)
+            if piece is None:
+                return
+            os.preadv(piece[0], [buffer], piece[1])
+
+    workers = [threading.Thread(target=read) for _ in range(threads)]
+    begun = time.monotonic()
+    [worker.start() for worker in workers]
+    [worker.join() for worker in workers]
+    took = time.monotonic() - begun
+    [os.close(file) for file in files]
+    return len(pieces) * request / took
+
+
+def arrival(loadline, model, flags):
+    """Bytes per second from the first read of a block to the end of the last, and when the first block computed, as a
+    share of this time."""
+    drop(model)
+    trace, out = model.parent / "cold_start.trace.json", model.parent / "cold_start.mp4"
+    command = [loadline, "run", model, *RUN, *flags, "--trace", trace, "-o", out]
+    ran = subprocess.run(list(map(str, command)), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    if ran.returncode != 0:
+        sys.exit(f"the run ended with status {ran.returncode}:\n{ran.stderr}")
+    events = [e for e in json.loads(trace.read_text())["traceEvents"] if e["ph"] == "X" and e["name"].startswith("blocks.")]
+    out.unlink(), trace.unlink()
+    loads = [e for e in events if e["args"].get("from") == "disk"]
+    if not loads:
+        sys.exit("no block was read from the disk")
+    start, end = min(e["ts"] for e in loads), max(e["ts"] + e["dur"] for e in loads)
+    first = min(e["ts"] for e in events if "pass" in e["args"])
+    names = {e["name"] for e in loads}
+    return bytes_of(model, names) / (end - start) * 1e6, (first - start) / (end - start)
+
+
+def bytes_of(model, names):
+    """Bytes of the blocks of these names in the weight files."""
+    total = 0
+    for path in weights(model):
+        with path.open("rb") as file:
+            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        for name, tensor in header.items():
+            if ".".join(name.split(".")[:2]) in names:
+                begin, end = tensor["data_offsets"]
+                total += end - begin
+    return total
+
+
+if __name__ == "__main__":
+    main()
