@@ -41,6 +41,8 @@ NEGATIVE = "blurry, low quality, static"
 
 
 def main():
+    # The driver then counts GPUs as the management library does.
+    os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
     options = arguments()
     check = Check(options)
     outcomes = {}

@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
-# What only a machine with an NVIDIA GPU can show, in parts that can be chosen; all of them take below ten minutes.
+# What only a machine with an NVIDIA GPU can show, in parts that can be chosen; together they are meant to take below
+# ten minutes, which no GPU has confirmed yet.
 #
 #   benches/gpu_check.sh                             build, and run every part
 #   benches/gpu_check.sh contract parity             build, and run these
-#   benches/gpu_check.sh --binary FILE PARTS         run with a program that was built elsewhere
+#   benches/gpu_check.sh --binary FILE PARTS         run with a program that was built elsewhere; the part `kernels` then
+#                                                    needs --kernel-tests FILE, too
 #
 # Parts: contract kernels parity budget record forecast schedule peers. What they do and which options there are says
 #

@@ -276,7 +276,7 @@ pub(crate) struct PlaceArgs {
     /// What computes: a GPU where there is one that can be used and the processor otherwise, the processor, or a GPU
     #[arg(long, default_value = "auto", value_name = "auto|cpu|cuda[:N]")]
     pub device: DeviceChoice,
-    /// Which GPU, as `loadline doctor` numbers them; the one with most memory by default
+    /// Which GPU, as the driver counts them and CUDA_VISIBLE_DEVICES leaves them; the one with most memory by default
     #[arg(long, value_name = "N")]
     pub gpu_index: Option<u32>,
 }

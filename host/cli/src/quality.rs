@@ -57,7 +57,8 @@ pub(crate) struct QualityArgs {
 pub(crate) fn run(args: &QualityArgs) -> Result<(), Error> {
     let model = Model::open(&args.model.to_string_lossy())?;
     let original = args.against_model.as_ref().map_or(Ok(model.clone()), |f| Model::open(&f.to_string_lossy()))?;
-    let Place { on, machine, .. } = Place::choose(&args.place, args.gpu.as_deref(), args.request.wants_processor()?)?;
+    let place = Place::choose(&args.place, args.gpu.as_deref(), args.request.wants_processor()?)?;
+    let Place { on, machine, used_by_others } = place;
     let mut request = args.request.with_preset_on(&machine)?;
     let lists = std::mem::take(&mut request.what.storage);
     let comparison = Comparison {
@@ -68,7 +69,7 @@ pub(crate) fn run(args: &QualityArgs) -> Result<(), Error> {
     };
     let policy = policy::open(request.policy())?;
     let settings = setup::settings(&request, &policy)?;
-    let spec = spec(args, &request, &model)?;
+    let spec = spec(args, &request, &model, used_by_others)?;
     let mut open = |run: Run<'_>| {
         let model = if matches!(run, Run::Reference(_)) { &original } else { &model };
         let options = SessionOptions::new(model.clone(), policy.clone(), settings.clone(), machine.clone());
@@ -105,11 +106,11 @@ fn listed(name: &str, flags: &[String], model: &Model) -> Result<Vec<Vec<(String
     flags.iter().map(one).collect()
 }
 
-fn spec(args: &QualityArgs, request: &RequestArgs, model: &Model) -> Result<JobSpec, Error> {
+fn spec(args: &QualityArgs, request: &RequestArgs, model: &Model, others: Bytes) -> Result<JobSpec, Error> {
     Ok(JobSpec {
         prompt: args.prompt.clone(),
         negative_prompt: args.negative_prompt.clone(),
-        asked: setup::asked(request, model, Bytes::ZERO)?,
+        asked: setup::asked(request, model, others)?,
         seed: args.seed,
         latents: None,
         // The comparison names each run's own.

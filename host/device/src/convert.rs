@@ -47,30 +47,37 @@ fn by_pieces(raw: &[u8], from: DType, scale: f32, out: &mut [u8], to: DType) {
 /// element the largest that there is.
 fn to_f8(raw: &[u8], from: DType, scale: f32, out: &mut [u8]) {
     let (codes, behind) = out.split_at_mut(out.len() - F8_SCALE_BYTES as usize);
-    let stored = if from == DType::F8E4M3 {
-        codes.copy_from_slice(raw);
-        scale
-    } else {
-        let mut values = vec![0f32; PIECE.min(codes.len())];
-        let mut most = 0f32;
-        for raw in raw.chunks(bytes(from, PIECE)) {
-            let values = &mut values[..elements(from, raw.len())];
-            widen(raw, from, scale, values);
-            most = values.iter().fold(most, |most, v| most.max(v.abs()));
-        }
-        let stored = f8_scale(most);
-        for (raw, codes) in raw.chunks(bytes(from, PIECE)).zip(codes.chunks_mut(PIECE)) {
-            let values = &mut values[..codes.len()];
-            widen(raw, from, scale, values);
-            codes.iter_mut().zip(values).for_each(|(code, value)| *code = e4m3(*value / stored));
-        }
-        stored
-    };
+    let stored = if from == DType::F8E4M3 { scale } else { f8_scale(largest(raw, from, scale)) };
+    to_codes(raw, from, scale, stored, codes);
     behind.copy_from_slice(&stored.to_le_bytes());
 }
 
-/// A scale that is no number would make every weight one.
-fn f8_scale(largest: f32) -> f32 {
+/// The size of the largest element.
+pub(crate) fn largest(raw: &[u8], from: DType, scale: f32) -> f32 {
+    let mut values = vec![0f32; PIECE.min(elements(from, raw.len()))];
+    raw.chunks(bytes(from, PIECE)).fold(0f32, |most, raw| {
+        let values = &mut values[..elements(from, raw.len())];
+        widen(raw, from, scale, values);
+        values.iter().fold(most, |most, v| most.max(v.abs()))
+    })
+}
+
+/// Elements as the 8-bit floats that `stored` multiplies.
+pub(crate) fn to_codes(raw: &[u8], from: DType, scale: f32, stored: f32, codes: &mut [u8]) {
+    if from == DType::F8E4M3 {
+        codes.copy_from_slice(raw);
+        return;
+    }
+    let mut values = vec![0f32; PIECE.min(codes.len())];
+    for (raw, codes) in raw.chunks(bytes(from, PIECE)).zip(codes.chunks_mut(PIECE)) {
+        let values = &mut values[..codes.len()];
+        widen(raw, from, scale, values);
+        codes.iter_mut().zip(values).for_each(|(code, value)| *code = e4m3(*value / stored));
+    }
+}
+
+/// What makes the largest element the largest that there is. A scale that is no number would make every weight one.
+pub(crate) fn f8_scale(largest: f32) -> f32 {
     let scale = largest / F8_MAX;
     if scale.is_normal() { scale } else { 1.0 }
 }

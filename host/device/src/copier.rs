@@ -290,7 +290,7 @@ impl Lane {
 }
 
 /// Makes what took so long take `times` as long.
-fn linger(took: Duration, times: u32) {
+pub(crate) fn linger(took: Duration, times: u32) {
     if times > 1 {
         std::thread::sleep(took * (times - 1));
     }

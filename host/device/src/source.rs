@@ -1,12 +1,13 @@
 //! Where a block's bytes lie in its files, and reading them.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::path::PathBuf;
 
-use loadline_core::DType;
+use loadline_core::{DType, F8_SCALE_BYTES};
 use loadline_engine::DeviceError;
 
-use crate::convert::convert;
+use crate::convert::{convert, f8_scale, largest, to_codes};
 use crate::disk::{Sum, WeightFile};
 use crate::finite::first_bad;
 
@@ -223,19 +224,50 @@ impl WeightFiles {
             }
             return Ok(());
         }
-        let count = if segment.is_whole() {
-            segment.elements
+        if segment.is_whole() {
+            return self.read_f8(segment, out, look);
+        }
+        let count = out.len() / segment.dtype.block_bytes() as usize * segment.dtype.block_elements() as usize;
+        let mut outs = out.chunks_mut(segment.dtype.file_bytes(CONVERT_ELEMENTS as u64).0 as usize);
+        self.pieces(segment, first..first + count, look, &mut |raw, _| {
+            if let Some(out) = outs.next() {
+                segment.convert(raw, out);
+            }
+        })
+    }
+
+    /// All of a tensor as 8-bit floats. Where the file has none, their scale is known when all of it has been read once.
+    fn read_f8(&self, segment: &Segment, out: &mut [u8], look: Look) -> Result<(), DeviceError> {
+        let (from, scale, all) = (segment.file_dtype, segment.scale, 0..segment.elements);
+        let (codes, behind) = out.split_at_mut(out.len() - F8_SCALE_BYTES as usize);
+        let (stored, look) = if from == DType::F8E4M3 {
+            (scale, look)
         } else {
-            out.len() / segment.dtype.block_bytes() as usize * segment.dtype.block_elements() as usize
+            let mut most = 0f32;
+            self.pieces(segment, all.clone(), look, &mut |raw, _| most = most.max(largest(raw, from, scale)))?;
+            // What was looked at once is not looked at again.
+            (f8_scale(most), Look::Away)
         };
-        let step = if segment.is_whole() { count.max(1) } else { CONVERT_ELEMENTS };
-        let mut buffer = vec![0u8; segment.file_bytes(step.min(count))];
-        for (n, out) in out.chunks_mut(segment.slab_bytes(step)).enumerate() {
-            let first = first + n * step;
-            let raw = &mut buffer[..segment.file_bytes(step.min(count - n * step))];
-            self.read(segment.file, offset(first), raw)?;
+        self.pieces(segment, all, look, &mut |raw, range| to_codes(raw, from, scale, stored, &mut codes[range]))?;
+        behind.copy_from_slice(&stored.to_le_bytes());
+        Ok(())
+    }
+
+    /// Reads elements as they are in the file, a piece at a time.
+    fn pieces(
+        &self,
+        segment: &Segment,
+        elements: Range<usize>,
+        look: Look,
+        take: &mut dyn FnMut(&[u8], Range<usize>),
+    ) -> Result<(), DeviceError> {
+        let mut buffer = vec![0u8; segment.file_bytes(CONVERT_ELEMENTS.min(elements.len()))];
+        for first in elements.clone().step_by(CONVERT_ELEMENTS) {
+            let end = elements.end.min(first + CONVERT_ELEMENTS);
+            let raw = &mut buffer[..segment.file_bytes(end - first)];
+            self.read(segment.file, segment.offset + segment.file_bytes(first) as u64, raw)?;
             self.look(segment, first, raw, look)?;
-            segment.convert(raw, out);
+            take(raw, first..end);
         }
         Ok(())
     }

@@ -109,7 +109,7 @@ pub struct Ahead<'a> {
 /// Sums over a stage's tasks up to some instant.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
-    /// The end of the last task.
+    /// The end of the last task, and of what was done behind it at a safe point.
     pub end: Nanos,
     /// Time that the device waited for weights.
     pub stall: Nanos,

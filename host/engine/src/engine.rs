@@ -140,11 +140,17 @@ impl<D: Device> Engine<D> {
                 first,
                 buffers: Vec::new(),
                 loaded: Vec::new(),
+                fresh: Vec::new(),
                 totals: Totals::default(),
                 trace: StageTrace { stage: index as u32, ..StageTrace::default() },
             };
             let outcome = run.whole(observer);
-            let stage_trace = run.close();
+            let fresh = std::mem::take(&mut run.fresh);
+            let (stage_trace, settled) = run.close();
+            if outcome.is_err() || settled.is_err() {
+                // A load that failed, or was given up behind one that did, has left something else in its slot.
+                self.release_those(fresh);
+            }
             let flow = outcome.map_err(|source| EngineError::Device { stage: stage.name.clone(), source })?;
             observer.stage_ended(&mut self.device, &stage_trace);
             trace.stages.push(stage_trace);
@@ -153,6 +159,13 @@ impl<D: Device> Engine<D> {
             }
         }
         Ok((trace, Flow::Continue))
+    }
+
+    /// Gives back some of what is kept.
+    fn release_those(&mut self, keys: Vec<BlockKey>) {
+        for kept in keys.iter().filter_map(|key| self.kept.remove(key)) {
+            self.device.free(kept.buffer);
+        }
     }
 
     /// Gives back everything that earlier plans kept.
@@ -184,9 +197,10 @@ impl<D: Device> Engine<D> {
         });
     }
 
-    /// A slot of another size is another slot, even for the same block: a larger one would hold more than the plan
-    /// declares, and the budget would be short where the plan says that it is not.
-    fn release_unwanted(&mut self, job: &Job, plan: &Plan) {
+    /// Gives back what is kept from before, as far as a plan does not keep it as well. A slot of another size is another
+    /// slot, even for the same block: a larger one would hold more than the plan declares, and the budget would be short
+    /// where the plan says that it is not.
+    pub fn release_unwanted(&mut self, job: &Job, plan: &Plan) {
         let mut wanted = BTreeSet::new();
         for stage in &plan.stages {
             let kept = |l: &Load| stage.slots.get(l.slot as usize).filter(|s| s.keep).map(|s| s.bytes);
@@ -222,6 +236,8 @@ struct StageRun<'a, D: Device> {
     buffers: Vec<(Buffer, bool)>,
     /// What each slot's last load waits for.
     loaded: Vec<D::Event>,
+    /// Blocks that are kept and that this stage loads.
+    fresh: Vec<BlockKey>,
     /// Sums over the tasks so far.
     totals: Totals,
     trace: StageTrace,
@@ -334,13 +350,16 @@ impl<D: Device> StageRun<'_, D> {
                 self.load(*load, past)?;
             }
         }
-        // Kept blocks belong to the engine from now on, so that they outlive a failure too.
+        // Kept blocks belong to the engine from now on; those of a stage that fails are given back by whoever ran it.
         for (slot, index) in self.stage_plan.slots.iter().zip(0u32..) {
             if let Some(key) = self.kept_key(index).filter(|_| slot.keep) {
                 let entry = &mut self.buffers[index as usize];
                 entry.1 = true;
-                let fresh = Kept { buffer: entry.0, bytes: slot.bytes };
-                self.engine.kept.entry(key).or_insert(fresh);
+                let kept = Kept { buffer: entry.0, bytes: slot.bytes };
+                if !self.engine.kept.contains_key(&key) {
+                    self.fresh.push(key.clone());
+                    self.engine.kept.insert(key, kept);
+                }
             }
         }
         Ok(())
@@ -407,8 +426,8 @@ impl<D: Device> StageRun<'_, D> {
         }
     }
 
-    /// Gives back what the stage does not keep, whether it went well or not.
-    fn close(mut self) -> StageTrace {
+    /// Gives back what the stage does not keep, whether it went well or not; gives whether its loads did.
+    fn close(mut self) -> (StageTrace, Result<Nanos, DeviceError>) {
         // What a failed task leaves unmeasured is not missed, and its failure is told already.
         let _ = self.measure();
         let (record, trace) = (self.engine.record, &mut self.trace);
@@ -422,7 +441,7 @@ impl<D: Device> StageRun<'_, D> {
         let Totals { end, stall, compute, waits } = self.totals;
         (trace.stall, trace.compute, trace.waits) = (stall, compute, waits);
         // What failed in flight has already failed the task that needed it, or was needed by none.
-        trace.end = end.max(settled.unwrap_or(end));
+        trace.end = end.max(*settled.as_ref().unwrap_or(&end));
         for (buffer, kept) in self.buffers.drain(..) {
             if !kept {
                 self.engine.device.free(buffer);
@@ -430,6 +449,6 @@ impl<D: Device> StageRun<'_, D> {
         }
         // Giving back cannot fail.
         let _ = self.engine.device.set_aside(Bytes::ZERO);
-        self.trace
+        (self.trace, settled)
     }
 }

@@ -275,12 +275,16 @@ impl<D: Device + Hinder> Device for Faulty<D> {
 
     fn measure(&mut self, spans: &mut dyn FnMut(At, Span)) -> Result<(), DeviceError> {
         let mut measured = Vec::new();
-        self.inner.measure(&mut |at, span| measured.push((at, span)))?;
+        let ended = self.inner.measure(&mut |at, span| measured.push((at, span)));
         for (at, span) in measured {
             let held_up = self.behind.pop_front().unwrap_or_default();
             spans(at, self.delayed(held_up, span));
         }
-        Ok(())
+        if ended.is_err() {
+            // What had not ended by then never does.
+            self.behind.clear();
+        }
+        ended
     }
 
     fn settle(&mut self, spans: &mut dyn FnMut(LoadOrder, Span)) -> Result<Nanos, DeviceError> {

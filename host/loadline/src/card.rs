@@ -16,12 +16,16 @@ use crate::doctor::held_back;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CardSample {
     /// When, from the start of the run.
+    #[serde(rename = "at_ns")]
     pub at: Nanos,
     /// Bytes that anybody has of the card's memory.
+    #[serde(rename = "used_bytes")]
     pub used: Option<Bytes>,
     /// Bytes that nobody has.
+    #[serde(rename = "free_bytes")]
     pub free: Option<Bytes>,
     /// Bytes that this process has; absent where the library does not tell processes apart.
+    #[serde(rename = "own_bytes")]
     pub own: Option<Bytes>,
     /// The clock of the multiprocessors in MHz.
     pub clock_mhz: Option<u32>,

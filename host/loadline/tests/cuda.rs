@@ -156,6 +156,26 @@ fn results_are_the_same_bits_whatever_the_policy_the_budget_and_the_order_of_wor
     }
 }
 
+/// What a job keeps for the next one is given up where that has another budget: the limit is the driver's own.
+#[test]
+#[ignore = "takes minutes and a C++ compiler: cargo xtask cuda-check"]
+fn a_next_job_within_another_budget_makes_room() {
+    let (rig, dir) = (Rig::in_order(Order::Random(4)), tempfile::tempdir().unwrap());
+    let mut session = rig.session("auto-tune");
+    let roomy = JobSpec { more_to_come: true, ..short(dir.path()) };
+    let mut small = roomy.clone();
+    small.asked.vram = Some(tight(&session, &roomy));
+    let mut first = None;
+    for job in [&roomy, &small, &roomy] {
+        let outcome = run(&mut session, job);
+        let bits = std::fs::read(dir.path().join("dump.safetensors")).unwrap();
+        assert!(*first.get_or_insert_with(|| bits.clone()) == bits, "other numbers within {:?}", job.asked.vram);
+        let peak = outcome.measured.stages.iter().map(|s| s.device_peak).max().unwrap();
+        assert!(peak <= outcome.planned.budget.device, "{peak}");
+    }
+    rig.clean();
+}
+
 /// What the simulator does for the same plan, as a digest of its calls.
 fn simulated(outcome: &Outcome, machine: &Machine) -> u64 {
     let times = Times::new(&outcome.planned.job, machine, Estimate::Median).unwrap();

@@ -132,8 +132,9 @@ impl Device for SimDevice<'_> {
 
     fn leap(&mut self, ahead: &Ahead<'_>, totals: &mut Totals) -> Leap {
         let Some(mut marks) = self.marks.take() else { return Leap::default() };
-        if totals.end != self.compute {
-            // Slots were allocated since: what follows does not come again with every cycle.
+        if totals.end != self.compute || self.stage != Some(ahead.stage) {
+            // Slots were allocated since, or the first task has its start before it: what follows does not come again
+            // with every cycle.
             self.marks = Some(marks);
             return Leap::default();
         }

@@ -161,6 +161,24 @@ fn a_kept_slot_of_another_size_is_another_slot() {
     check(150, 1);
 }
 
+/// A block may not have arrived when its stage fails: what the slot holds then is nobody's, and is loaded again.
+#[test]
+fn what_a_failed_stage_was_to_keep_is_given_back() {
+    let (job, machine) = (job(&[(100, 10), (90, 10)], 4), machine(4, false));
+    let times = Times::new(&job, &machine, Estimate::Median).unwrap();
+    let mut plan = rolling(&job, &[true, false], 1, Tier::Host);
+    let resident = plan.stages[0].prologue.iter().find(|load| load.block == BlockId(0)).unwrap().slot as usize;
+    plan.stages[0].slots[resident].keep = true;
+    let fails = vec![Injection { when: Moment::Pass { stage: 0, pass: 1 }, fault: Fault::TaskError }];
+    let device = Metered::new(Faulty::new(SimDevice::new(&times, 2, false, true), fails));
+    let mut engine = Engine::new(device, false);
+    engine.realise(&job, &plan, Start::default(), &mut Silent).unwrap_err();
+    assert_eq!((engine.kept_bytes(), engine.device.usage().in_use), (Bytes::ZERO, Bytes::ZERO));
+    let loads = engine.device.usage().loads;
+    engine.realise(&job, &plan, Start::default(), &mut Silent).unwrap();
+    assert_eq!((engine.kept_bytes(), engine.device.usage().loads - loads), (Bytes(100), 2));
+}
+
 /// A delay is in the time of the run and of what it held up, and nothing waits for it.
 #[test]
 fn a_delay_is_told_where_it_was() {

@@ -19,6 +19,9 @@ use crate::work::{Queue, Work, eagerly, join, work, work_until};
 
 type Handle = *mut c_void;
 
+/// Of memory that is not locked the driver takes so many bytes when it is called, whatever is queued before.
+const AT_ONCE: u64 = 64 << 10;
+
 pub(crate) fn handle<T>(index: usize) -> *mut T {
     std::ptr::without_provenance_mut(index + 1)
 }
@@ -263,10 +266,20 @@ functions! {
         let result = call("cuMemcpyHtoDAsync", |state| {
             state.report.calls.push(format!("cuMemcpyHtoDAsync {queue} {bytes}"));
             inside(state, "a copy to the device", to, bytes)?;
-            state.queue(queue, Work::Copy { to, from, bytes });
+            let locked = state.is_locked(from, bytes);
+            if !locked && bytes <= AT_ONCE {
+                // SAFETY: the caller's memory, which is its own to be read when it calls.
+                let taken = unsafe { std::slice::from_raw_parts(from as *const u8, bytes as usize) }.to_vec();
+                state.queue(queue, Work::Do(Box::new(move || {
+                    // SAFETY: checked above, and freed memory stays mapped.
+                    unsafe { std::ptr::copy(taken.as_ptr(), to as *mut u8, taken.len()) }
+                })));
+            } else {
+                state.queue(queue, Work::Copy { to, from, bytes });
+                state.access(queue, "a copy from the host", (from, bytes), false, false);
+            }
             state.access(queue, "a copy to the device", (to, bytes), true, false);
-            state.access(queue, "a copy from the host", (from, bytes), false, false);
-            staged = !state.is_locked(from, bytes);
+            staged = !locked && bytes > AT_ONCE;
             Ok(())
         });
         // Memory that is not locked has been read when the call comes back.

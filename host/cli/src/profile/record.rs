@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use clap::Args as ClapArgs;
 use indicatif::{ProgressBar, ProgressStyle};
-use loadline::core::Bytes;
 use loadline::profile::Profile;
 use loadline::{Error, Gpu, RecordOptions};
 
@@ -26,7 +25,7 @@ pub(crate) struct RecordArgs {
     /// What to measure: the processor, or a GPU
     #[arg(long, value_name = "cpu|cuda[:N]")]
     pub device: Option<DeviceChoice>,
-    /// Which GPU, as `loadline doctor` numbers them; the one with most memory by default
+    /// Which GPU, as the driver counts them and CUDA_VISIBLE_DEVICES leaves them; the one with most memory by default
     #[arg(long, value_name = "N")]
     pub gpu_index: Option<u32>,
     /// A folder on the disk that models are read from; 1 GiB is written there for a while
@@ -41,13 +40,11 @@ pub(crate) struct RecordArgs {
 pub(super) fn record(args: &RecordArgs) -> Result<(), Error> {
     loadline::check_writable("-o", &args.output)?;
     let gpu = gpu(args)?;
-    let mut system = sysinfo::System::new().map_err(|e| Error::Profile(format!("the size of RAM is unknown: {e}")))?;
-    system.refresh_memory();
     let stem = args.output.file_stem().map(|s| s.to_string_lossy().to_lowercase()).unwrap_or_default();
     let options = RecordOptions {
         name: loadline::profile::plain_name(&args.name.clone().unwrap_or(stem)),
         processor: setup::processor()?,
-        memory: Bytes(system.total_memory()),
+        memory: place::ram()?,
         folder: args.disk.clone(),
         quick: args.quick,
     };

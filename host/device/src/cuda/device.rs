@@ -135,15 +135,13 @@ impl<C: CudaCompute> CudaDevice<C> {
         if budget.0 == self.pool.limit() {
             return Ok(());
         }
+        self.rest();
         let in_use = Bytes(self.pool.used().map_err(device_error)?);
-        if in_use > budget {
+        if in_use > Bytes::ZERO {
             let what = "what is kept from the job before".to_owned();
             return Err(DeviceError::BudgetExceeded { what, requested: Bytes::ZERO, in_use, limit: budget });
         }
-        if in_use == Bytes::ZERO {
-            self.rest();
-            self.pool = Pool::new(self.context(), budget.0).map_err(device_error)?;
-        }
+        self.pool = Pool::new(self.context(), budget.0).map_err(device_error)?;
         Ok(())
     }
 

@@ -67,11 +67,18 @@ impl Feed {
         let buffer = from_disk.max(from_host).max(short);
         self.limits = limits;
         self.ring = Ring::default();
+        // What the plan does not have is given back before anything is locked for it.
+        self.homes.plan(homes, wanted, limits.pinned);
         if buffer > 0 {
             // What is not to be had now is asked for again by the first load that needs it, which then fails.
-            self.ring = Ring::new(&self.context, buffer, limits).unwrap_or_default();
+            self.ring = Ring::new(&self.context, buffer, self.left()).unwrap_or_default();
         }
         self.homes.plan(homes, wanted, limits.pinned - Bytes(self.ring.locked()));
+    }
+
+    /// The limits, less what homes have locked.
+    fn left(&self) -> HostLimits {
+        HostLimits { pinned: self.limits.pinned - self.homes.locked(), ..self.limits }
     }
 
     pub(super) fn slow_disk(&self, times: u32) {
@@ -140,7 +147,9 @@ impl Feed {
     fn room_for(&mut self, bytes: usize) -> Result<(), DeviceError> {
         if self.ring.piece() < bytes {
             self.rest();
-            self.ring = Ring::new(&self.context, bytes, self.limits)?;
+            // The old one goes first: the limits hold for one at a time.
+            self.ring = Ring::default();
+            self.ring = Ring::new(&self.context, bytes, self.left())?;
         }
         Ok(())
     }
@@ -162,7 +171,10 @@ impl Feed {
         };
         let queued = self.read.wait(&buffer.copied);
         let queued = queued.and_then(|()| self.read.record(start)).and_then(|()| self.read.call(read));
-        let queued = queued.and_then(|()| pass(&self.read, &self.copy, &self.ready));
+        let mut queued = queued.and_then(|()| pass(&self.read, &self.copy, &self.ready));
+        if buffer.memory.pinned() < bytes && bytes <= AT_ONCE {
+            queued = queued.and_then(|()| self.read.synchronize());
+        }
         // SAFETY: the buffer is filled when `ready` has happened, and not again before `copied` has.
         let queued =
             queued.and_then(|()| unsafe { self.copy.upload_later(target.start, buffer.memory.address(0), bytes) });
@@ -178,7 +190,10 @@ impl Feed {
     ) -> Result<(), DeviceError> {
         let (total, locked) = (home.memory.bytes(), home.memory.pinned());
         if home.begin() {
-            self.fill(block, home, start).map_err(device_error)?;
+            self.fill(block, home, start).map_err(|error| {
+                home.forget();
+                device_error(error)
+            })?;
         } else {
             self.copy.record(start).map_err(device_error)?;
         }
@@ -205,6 +220,11 @@ impl Feed {
         pass(&self.read, &self.copy, &self.ready)
     }
 
+    /// Waits until what is read has come, where the driver would take bytes that are not locked before.
+    fn filled_before(&self, bytes: usize) -> Result<(), DeviceError> {
+        if bytes > AT_ONCE { Ok(()) } else { self.read.synchronize().map_err(device_error) }
+    }
+
     /// Brings bytes of a home that are not locked, from a place on. They pass through a buffer that is, so that nobody
     /// waits for the driver to do the same; where nothing may be locked, the driver does.
     fn piece(&mut self, home: &Arc<Home>, at: usize, target: Region) -> Result<usize, DeviceError> {
@@ -214,6 +234,7 @@ impl Feed {
         }
         let to = target.start.offset(at as u64);
         if self.ring.locked() == 0 {
+            self.filled_before(rest)?;
             // SAFETY: see above.
             let queued = unsafe { self.copy.upload_later(to, home.memory.address(at), rest) };
             return queued.map(|()| rest).map_err(device_error);
@@ -229,6 +250,9 @@ impl Feed {
         queued.and_then(|()| self.copy.record(&buffer.copied)).map(|()| bytes).map_err(device_error)
     }
 }
+
+/// Of memory that is not locked the driver takes so many bytes when it is called, and not when their turn has come.
+const AT_ONCE: usize = 64 << 10;
 
 /// Makes one queue wait for what another one has so far.
 fn pass(from: &Stream, to: &Stream, event: &Event) -> Result<(), CudaError> {

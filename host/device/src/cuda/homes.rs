@@ -28,6 +28,11 @@ impl Home {
         self.state.compare_exchange(EMPTY, UNDER_WAY, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
+    /// Its bytes are not coming: who asks next brings them.
+    pub(super) fn forget(&self) {
+        self.state.store(EMPTY, Ordering::Release);
+    }
+
     pub(super) fn filled(&self) {
         self.state.store(FILLED, Ordering::Release);
     }
@@ -62,6 +67,11 @@ impl Homes {
         self.homes.values().map(|home| home.memory.bytes() as u64).sum()
     }
 
+    /// Bytes of them that are locked.
+    pub(super) fn locked(&self) -> Bytes {
+        Bytes(self.locked)
+    }
+
     /// Forgets every home; nothing copies from them any more.
     pub(super) fn clear(&mut self) {
         self.homes.clear();
@@ -78,6 +88,12 @@ impl Homes {
         };
         self.homes.retain(|block, home| fits(block, home));
         self.locked = self.homes.values().map(|home| home.memory.pinned() as u64).sum();
+        // A smaller budget than theirs: some are made anew, with a smaller share.
+        while self.locked > budget.0 {
+            let last = self.homes.iter().rev().find(|(_, home)| home.memory.pinned() > 0).map(|(block, _)| *block);
+            let Some(home) = last.and_then(|block| self.homes.remove(&block)) else { break };
+            self.locked -= home.memory.pinned() as u64;
+        }
         (self.wanted, self.budget) = (wanted.0, budget.0);
     }
 
@@ -100,7 +116,7 @@ impl Homes {
 
     /// Locks the home's share. A system that refuses is not asked again: what is not locked passes through buffers.
     fn lock(&mut self, memory: &mut Pinned) -> Result<(), DeviceError> {
-        let share = share(memory.bytes() as u64, self.wanted, self.budget).min(self.budget - self.locked);
+        let share = share(memory.bytes() as u64, self.wanted, self.budget).min(self.budget.saturating_sub(self.locked));
         match memory.pin(share as usize) {
             Ok(()) => self.locked += memory.pinned() as u64,
             Err(CudaError::PinRefused { .. }) => self.budget = self.locked,

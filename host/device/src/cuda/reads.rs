@@ -5,13 +5,14 @@ use std::collections::BTreeSet;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use loadline_core::BlockId;
 use loadline_cuda::driver::Pinned;
 use loadline_engine::DeviceError;
 
 use super::homes::Home;
+use crate::copier::linger;
 use crate::disk::{BlockReader, DiskOptions, Target};
 use crate::memory::{Domain, within};
 use crate::source::Sources;
@@ -119,12 +120,5 @@ impl State {
         }
         self.seen.insert(block);
         Ok(())
-    }
-}
-
-/// Makes what took so long take `times` as long.
-fn linger(took: Duration, times: u32) {
-    if times > 1 {
-        std::thread::sleep(took * (times - 1));
     }
 }

@@ -221,14 +221,16 @@ impl BlockReader {
         let requested = Bytes((super::READ_BYTES * BUFFERS) as u64);
         let buffers = Buffers::new().ok_or(DeviceError::OutOfHostMemory { requested })?;
         let (way, backend) = self.choose(&buffers, sources);
-        let in_flight = if way == Way::Direct { self.limit().min(THREADS) } else { self.limit() };
+        let in_flight = self.limit(way);
         self.tell(|report| (report.way, report.in_flight) = (Some(way), in_flight));
         (self.way, self.backend, self.buffers) = (way, Some(backend), Some(buffers));
         Ok(())
     }
 
-    fn limit(&self) -> usize {
-        self.options.in_flight.clamp(1, BUFFERS)
+    /// Reads in flight at most.
+    fn limit(&self, way: Way) -> usize {
+        let most = if way == Way::Direct { THREADS } else { BUFFERS };
+        self.options.in_flight.clamp(1, most)
     }
 
     fn choose(&self, buffers: &Buffers, sources: &Sources) -> (Way, Box<dyn Backend>) {
@@ -244,7 +246,7 @@ impl BlockReader {
                 Err(e) => self.tell(|r| r.note(format!("io_uring is refused ({e}); {} are used instead", Way::Direct))),
             }
         }
-        match Threads::start(self.limit().min(THREADS)) {
+        match Threads::start(self.limit(Way::Direct)) {
             Ok(threads) => (Way::Direct, Box::new(threads)),
             Err(e) => {
                 self.tell(|r| r.note(format!("no threads for reads ({e}); {} are used instead", Way::Buffered)));
@@ -282,7 +284,7 @@ impl BlockReader {
 
     /// Asks for what comes next, as far as buffers and the limit go.
     fn fill(&mut self) {
-        let limit = if self.way == Way::Direct { self.limit().min(THREADS) } else { self.limit() };
+        let limit = self.limit(self.way);
         for n in 0..self.jobs.len() {
             while self.jobs[n].wants_more() {
                 let Some(tag) = self.flights[..limit].iter().position(Option::is_none) else { return };
@@ -351,7 +353,7 @@ impl BlockReader {
         };
         // SAFETY: the read is over, and the buffer is taken again by this thread alone.
         let bytes = unsafe { std::slice::from_raw_parts_mut(start.as_ptr(), stretch.bytes) };
-        let (landed, refused) = mend(job, &stretch, flight.direct, result, bytes);
+        let Mended { landed, cached, refused } = mend(job, &stretch, flight.direct, result, bytes);
         match landed {
             Ok(()) => {
                 if let Err(error) = place(job, &stretch, bytes) {
@@ -361,7 +363,7 @@ impl BlockReader {
             Err(error) => job.fail(error),
         }
         let file = job.sources.files.file(stretch.file);
-        if !flight.direct || refused {
+        if !flight.direct || cached {
             file.give_back(stretch.from, stretch.bytes as u64);
         }
         let name = file.name();
@@ -397,27 +399,38 @@ fn broken_disk() -> io::Error {
     rustix::io::Errno::IO.into()
 }
 
-/// Completes a read that came back short or was refused. Also says whether direct reads were refused.
-fn mend(
-    job: &Job,
-    stretch: &Stretch,
-    direct: bool,
-    result: io::Result<usize>,
-    bytes: &mut [u8],
-) -> (Result<(), DeviceError>, bool) {
+/// How a read ended.
+struct Mended {
+    landed: Result<(), DeviceError>,
+    /// Whether some of it came through the page cache after all.
+    cached: bool,
+    /// Whether the file system refuses direct reads.
+    refused: bool,
+}
+
+/// Completes a read that came back short or was refused.
+fn mend(job: &Job, stretch: &Stretch, direct: bool, result: io::Result<usize>, bytes: &mut [u8]) -> Mended {
     let file = job.sources.files.file(stretch.file);
+    let mut through_cache = |come: usize, refused: bool| Mended {
+        landed: file.read(stretch.from + come as u64, &mut bytes[come..stretch.needs]),
+        cached: true,
+        refused,
+    };
     match result {
-        Ok(come) if come >= stretch.needs => (Ok(()), false),
+        Ok(come) if come >= stretch.needs => Mended { landed: Ok(()), cached: false, refused: false },
         // The rest of a read that was cut short may begin anywhere, so it goes through the page cache.
-        Ok(come) => (file.read(stretch.from + come as u64, &mut bytes[come..stretch.needs]), !direct),
+        Ok(come) => through_cache(come, false),
         Err(e) if direct && e.kind() == io::ErrorKind::InvalidInput => {
             file.refuse_direct();
-            (file.read(stretch.from, &mut bytes[..stretch.needs]), true)
+            through_cache(0, true)
         }
         Err(e) if matches!(e.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) => {
-            (file.read(stretch.from, &mut bytes[..stretch.needs]), false)
+            through_cache(0, false)
         }
-        Err(e) => (Err(file.unreadable(stretch.from, stretch.bytes, &e)), false),
+        Err(e) => {
+            let landed = Err(file.unreadable(stretch.from, stretch.bytes, &e));
+            Mended { landed, cached: false, refused: false }
+        }
     }
 }
 

@@ -1,4 +1,7 @@
 //! A run on the simulator in which things go wrong on purpose.
+//!
+//! Every safe point counts as saved here. A real run saves chunks of frames only now and then, and decodes those since
+//! then again where a pass fails.
 
 use loadline_core::{Bytes, Estimate, Nanos};
 use loadline_engine::{

@@ -1,4 +1,4 @@
-//! Two runs' tensors, a piece at a time: they may be larger than memory.
+//! Two runs' tensors, a piece at a time: neither run's are in memory any more.
 
 use std::path::Path;
 

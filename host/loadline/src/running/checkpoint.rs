@@ -1,6 +1,6 @@
 //! What a run leaves on disk so that it can go on after Ctrl-C, kill -9 or a power cut.
 //!
-//! A folder beside the result: `state.safetensors` with everything that lives at the last safe point, replaced as a
+//! A folder beside the result: `state.safetensors` with everything that lives at the last saved safe point, replaced as a
 //! whole, and `frames.f32` with decoded chunks in their order, to which each chunk is appended. The state says how
 //! much of the frames belongs to it; whatever was appended after it is overwritten. Tensors for `--dump-tensors` lie
 //! beside them, a file each, so that a resumed run writes the same dump. A lock keeps two runs from sharing a result.

@@ -101,6 +101,16 @@ impl Local {
         }
     }
 
+    /// Whether a plan's budget is the limit already, so that what is kept may stay.
+    #[cfg_attr(not(feature = "cuda"), allow(unused_variables))] // only a GPU has limits
+    pub(super) fn has_budget(&self, planned: &Planned, fixed: Bytes) -> bool {
+        match self {
+            Self::Cpu(_) => true,
+            #[cfg(feature = "cuda")]
+            Self::Cuda(device, _) => device.pool().limit() == (planned.budget.device - fixed).0,
+        }
+    }
+
     /// Makes room for a plan: its budget is the driver's limit, too, and its homes are where blocks live.
     ///
     /// # Errors

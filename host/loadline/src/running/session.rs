@@ -295,7 +295,7 @@ impl Session {
     /// Makes one video. Setting `stop` makes it end at the next safe point with a checkpoint.
     ///
     /// # Errors
-    /// [`Error::Interrupted`] if it was stopped; otherwise whatever went wrong. The checkpoint of the last safe point
+    /// [`Error::Interrupted`] if it was stopped; otherwise whatever went wrong. The checkpoint of the last saved state
     /// stays in every case.
     pub fn run(
         &mut self,

@@ -44,7 +44,7 @@ struct Leg {
     trace: Trace,
     /// What comes next, and whether the pass that was running is lost; nothing if the job has ended.
     next: Option<(Turn, bool)>,
-    /// Behind the last safe point.
+    /// Behind the last safe point that was saved.
     reached: Start,
 }
 
@@ -86,11 +86,16 @@ impl Session {
         course: &mut Course,
         progress: &mut dyn FnMut(Progress<'_>),
     ) -> Result<Leg, Error> {
-        let loaded = self.loaded();
         let fixed = self.options.machine.device.fixed_overhead;
         self.engine.device.inner.inner.set_budget(running.budget.device - fixed);
+        self.engine.release_unwanted(&running.job, &running.plan);
+        if !local(&mut self.engine.device).has_budget(running, fixed) {
+            // The driver's limit is one of a whole pool: for another one, what is kept has to go and is loaded again.
+            self.engine.release_all();
+        }
         let begun = local(&mut self.engine.device).begin_plan(running, fixed);
         begun.map_err(|source| EngineError::Device { stage: "start".to_owned(), source })?;
+        let loaded = self.loaded();
         let planner = self.options.planner(&loaded, voyage.spec.more_to_come);
         let mut helm = Helm { planner, asked: voyage.asked, course };
         progress(Progress::Begins(running));
@@ -117,7 +122,7 @@ impl Session {
         Ok(Leg { measured, highs, cards, trace, next, reached })
     }
 
-    /// Brings back the state of the last safe point after a pass was lost.
+    /// Brings back the state that was saved last, after a pass was lost.
     fn rewind(
         &mut self,
         voyage: &Voyage<'_>,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use loadline_core::check::{Severity, check, least_host};
+use loadline_core::check::{Severity, check, least_host, offered};
 use loadline_core::{
     ActMemory, BlockId, Budget, Bytes, Cause, ContentHash, DType, Decision, Estimate, Job, JobBlock, Knobs, Machine,
     Op, OpCost, OpKind, Pass, Plan, Request, Settings, Site, Situation, Size, Stage, StageKind, Task,
@@ -164,7 +164,7 @@ pub(super) fn plan(
         from_stage: 0,
         from_pass: 0,
         machine,
-        budget,
+        budget: offered(budget, machine),
         settings,
         may_change_cfg: false,
         observed_device: Bytes::ZERO,

@@ -32,6 +32,9 @@ pub fn case(seed: u64, contention: Contention) -> Case {
     let mut machine = machine(r.within(1..5), r.within(0..3) == 0);
     machine.link.h2d_pinned = Curve::flat(0.0, Quantiles::exactly(2e9));
     machine.contention = contention;
+    let (stage, dtype, factor) = (StageKind::Denoise, DType::F32, Quantiles::exactly(1.0));
+    let start_ns = [0.0, 100.0, 12_345.0][r.within(0..3) as usize];
+    machine.calibration = vec![Level { stage, dtype, start_ns, factor }];
     Case { job, plan, machine }
 }
 

@@ -12,6 +12,7 @@ pub struct Eager<'a> {
     disk: Nanos,
     send: Nanos,
     staging: Nanos,
+    stage: Option<usize>,
     in_host: Vec<bool>,
     spans: Vec<(LoadOrder, Span)>,
     buffers: u64,
@@ -28,6 +29,7 @@ impl<'a> Eager<'a> {
             disk: Nanos::ZERO,
             send: Nanos::ZERO,
             staging: Nanos::ZERO,
+            stage: None,
             in_host: vec![warm; blocks],
             spans: Vec::new(),
             buffers: 0,
@@ -103,7 +105,9 @@ impl Device for Eager<'_> {
     fn run(&mut self, order: TaskOrder, ready: Nanos) -> Result<(Nanos, Option<Span>), DeviceError> {
         let at = order.at;
         let start = self.compute.max(ready);
-        let end = start + self.times.task(at.stage, order.template, at.task);
+        let first = self.stage.replace(at.stage) != Some(at.stage);
+        let once = if first { self.times.start(at.stage) } else { Nanos::ZERO };
+        let end = start + once + self.times.task(at.stage, order.template, at.task);
         self.compute = end;
         let send = self.times.send(at.stage, order.template, at.task);
         if send > Nanos::ZERO {

@@ -19,6 +19,8 @@ pub(super) struct Links {
     pub(super) down: Vec<Point>,
     /// Bytes per second of both directions together.
     pub(super) both: Quantiles,
+    /// Whether the system locked what "pinned" copies used.
+    pub(super) locked: bool,
     /// How much host memory was locked at once, and bytes per second; nothing where the system locks none.
     pub(super) pinning: Option<(Bytes, Quantiles)>,
 }
@@ -29,25 +31,34 @@ const SIZES: [usize; 7] = [1 << 12, 1 << 16, 1 << 20, 1 << 22, 1 << 24, 1 << 26,
 /// A round copies about so much, so that the smallest copies are many.
 const ROUND: usize = 64 << 20;
 
-/// A stretch of host memory and one of the GPU's.
-struct Lane {
+/// A stretch of host memory and one of the GPU's, which is given back to its pool.
+struct Lane<'p> {
+    pool: &'p Pool,
     stream: Stream,
     device: DevicePtr,
     host: Pinned,
 }
 
-impl Lane {
-    fn new(gpu: &Gpu, pool: &Pool, bytes: usize, pinned: bool) -> Result<Self, CudaError> {
+impl Drop for Lane<'_> {
+    fn drop(&mut self) {
+        // What was measured is measured; a GPU that is lost is told of by the next call.
+        let _ = self.pool.free(&self.stream, self.device).and_then(|()| self.stream.synchronize());
+    }
+}
+
+impl<'p> Lane<'p> {
+    fn new(gpu: &Gpu, pool: &'p Pool, bytes: usize, pinned: bool) -> Result<Self, CudaError> {
         let stream = Stream::new(gpu.context())?;
         let missing = CudaError::PinRefused { requested: bytes as u64, name: "no host memory".to_owned() };
         let mut host = Pinned::allocate(gpu.context(), bytes).ok_or(missing)?;
         if pinned {
             locked(&mut host)?;
         }
-        // Pages that were never written are one page of zeros.
         let device = pool.allocate(&stream, bytes as u64)?;
-        copies(&stream, Way::Down, device, &mut host, bytes, 1)?;
-        Ok(Self { stream, device, host })
+        // Pages that were never written are one page of zeros.
+        let mut lane = Self { pool, stream, device, host };
+        copies(&lane.stream, Way::Down, lane.device, &mut lane.host, bytes, 1)?;
+        Ok(lane)
     }
 
     fn rate(&mut self, way: Way, bytes: usize) -> Result<f64, CudaError> {
@@ -84,10 +95,11 @@ pub(super) fn measure(gpu: &Gpu, room: u64, rounds: usize) -> Result<Links, Cuda
     let (up_pinned, down) = (pinned.curve(Way::Up, &sizes, rounds)?, pinned.curve(Way::Down, &sizes, rounds)?);
     let mut other = Lane::new(gpu, &pool, BLOCK.min(most), true)?;
     let both = together(&mut pinned, &mut other, rounds)?;
-    Ok(Links { up_pinned, up_pageable, down, both, pinning: pinning(gpu, most, rounds)? })
+    let locked = pinned.host.pinned() == most;
+    Ok(Links { up_pinned, up_pageable, down, both, locked, pinning: pinning(gpu, most, rounds)? })
 }
 
-fn together(up: &mut Lane, down: &mut Lane, rounds: usize) -> Result<Quantiles, CudaError> {
+fn together(up: &mut Lane<'_>, down: &mut Lane<'_>, rounds: usize) -> Result<Quantiles, CudaError> {
     let bytes = up.host.bytes().min(down.host.bytes());
     let mut rates = Vec::new();
     for _ in 0..rounds {
@@ -142,7 +154,7 @@ pub(super) fn contention(
 }
 
 /// Copies until it is told to stop, once at least; gives the median rate.
-fn pump(lane: &mut Lane, stop: &AtomicBool) -> Result<f64, CudaError> {
+fn pump(lane: &mut Lane<'_>, stop: &AtomicBool) -> Result<f64, CudaError> {
     let mut rates = Vec::new();
     while rates.is_empty() || !stop.load(Ordering::Relaxed) {
         rates.push(lane.rate(Way::Up, BLOCK)?);

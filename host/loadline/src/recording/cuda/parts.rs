@@ -6,10 +6,11 @@ use loadline_core::{Provenance, Quantiles};
 use loadline_models::ops::KernelSet;
 use loadline_nn::cuda::CudaKernels;
 use loadline_profile::{
-    ContentionPart, DevicePart, Figure, HostPart, LinkPart, Measurement, MeasurementRow, Pcie, Profile, Recorded,
+    ContentionPart, DevicePart, Figure, HostPart, LinkPart, Measurement, MeasurementRow, Pcie, Profile, Rate, Recorded,
     SCHEMA,
 };
 
+use super::super::moves::Point;
 use super::super::parts::{classes, disk, host, known, rate, source, sustained, table};
 use super::super::{Measured, RecordOptions, rows};
 use super::{Card, exactly};
@@ -85,13 +86,20 @@ fn link(computed: &Measured, card: &Card<'_>) -> LinkPart {
     let pcie = pcie.map(|(generation, width)| Pcie { generation: generation.into(), width: width.into() });
     let links = &card.links;
     let row = |setting: &str, figure: Quantiles| MeasurementRow::rounded(setting.to_owned(), figure);
+    let locked = |points: &[Point], what: &str| match links.locked {
+        true => rate(points, source(what)),
+        false => Rate {
+            provenance: Provenance::Derived,
+            ..rate(points, source("the system locks no memory: copies of other memory stand in"))
+        },
+    };
     LinkPart {
         name: pcie.map_or("the card's link".to_owned(), |p| format!("PCIe {}.0 x{}", p.generation, p.width)),
         pcie: pcie.map(|value| known(value, Provenance::Measured, "NVIDIA's management library")),
         latency_ns: known(0.0, Provenance::Derived, "the wait is part of the measured rates"),
-        h2d_pinned: rate(&links.up_pinned, source("copies of locked memory to the card, by events")),
+        h2d_pinned: locked(&links.up_pinned, "copies of locked memory to the card, by events"),
         h2d_pageable: rate(&links.up_pageable, source("copies of other memory to the card, by events")),
-        d2h: rate(&links.down, source("copies to locked memory, by events")),
+        d2h: locked(&links.down, "copies to locked memory, by events"),
         measurements: vec![Measurement {
             name: "both-ways".to_owned(),
             unit: "bytes/s".to_owned(),
