@@ -4,12 +4,13 @@
     cold_start.py LOADLINE FOLDER [--rounds N] [--keep]
 
 LOADLINE is the built program. FOLDER gets Wan 2.1 1.3B with random weights (3 GB), which are deleted at the end unless
---keep is given. In each round the files are dropped from the page cache, read past it as fast as the disk gives them,
-dropped again, and then a run loads all blocks of the denoiser, with the denoiser's first blocks computing meanwhile:
-once with several reads in flight against eight threads with requests of 1 MiB, once from start to end against one
-request of 8 MiB at a time. Printed are the medians over the rounds; the bound is a share of 0.90.
+--keep is given. In each round the files are dropped from the page cache and a run loads all blocks of the denoiser, with
+the denoiser's first blocks computing meanwhile; before and after it they are read past the page cache as fast as the
+disk gives them. Once with several reads in flight against eight threads with requests of 1 MiB, once from start to end
+against one request of 8 MiB at a time. Printed are the medians over the rounds; the bound is a share of 0.90.
 """
 import argparse
+import ctypes
 import json
 import mmap
 import os
@@ -22,8 +23,9 @@ import threading
 import time
 
 MIB = 1 << 20
+LARGE = 2 * MIB
 RUN = ["--device", "cpu", "--prompt", "a red ball on a beach", "--size", "128x96", "--frames", "5", "--steps", "1",
-       "--guidance", "1", "--vram", "6GiB", "--ram", "512MiB", "--policy", "manual-swap", "--set", "blocks_to_swap=0"]
+       "--guidance", "1", "--vram", "6GiB", "--ram", "160MiB", "--policy", "manual-swap", "--set", "blocks_to_swap=0"]
 # What runs do, and the disk's own way of doing the same: threads and bytes of a request.
 WAYS = {"in parallel": (["--disk-depth", "8"], 8, MIB), "from start to end": (["--disk-depth", "1"], 1, 8 * MIB)}
 
@@ -43,8 +45,9 @@ def main():
     seen = {way: [] for way in WAYS}
     for _ in range(options.rounds):
         for way, (flags, threads, request) in WAYS.items():
-            own = disk(model, threads, request)
-            seen[way].append((own, *arrival(options.loadline, model, flags)))
+            # What lies below a virtual disk may cache: the faster of a reading before and one after counts.
+            before, arrived = disk(model, threads, request), arrival(options.loadline, model, flags)
+            seen[way].append((max(before, disk(model, threads, request)), *arrived))
     print("| weights of a cold run | MB/s | the disk's own | share | the first block computes |")
     print("|---|---|---|---|---|")
     for way, rounds in seen.items():
@@ -68,6 +71,15 @@ def drop(model):
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
+def large(size):
+    """Memory in large pages, from the start of one on, as the program's buffers are."""
+    memory = mmap.mmap(-1, size + LARGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    memory.madvise(mmap.MADV_HUGEPAGE)
+    start = -ctypes.addressof(ctypes.c_char.from_buffer(memory)) % LARGE
+    memory[start] = 1
+    return memoryview(memory)[start:start + size]
+
+
 def disk(model, threads, request):
     """Bytes per second of direct reads of the denoiser's files, in order."""
     drop(model)
@@ -76,7 +88,7 @@ def disk(model, threads, request):
     order, lock = iter(pieces), threading.Lock()
 
     def read():
-        buffer = mmap.mmap(-1, request)
+        buffer = large(request)
         while True:
             with lock:
                 piece = next(order, None)
@@ -102,14 +114,13 @@ def arrival(loadline, model, flags):
     ran = subprocess.run(list(map(str, command)), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     if ran.returncode != 0:
         sys.exit(f"the run ended with status {ran.returncode}:\n{ran.stderr}")
-    events = [e for e in json.loads(trace.read_text())["traceEvents"] if e["ph"] == "X" and e["name"].startswith("blocks.")]
+    events = [e for e in json.loads(trace.read_text())["traceEvents"] if e["ph"] == "X"]
     out.unlink(), trace.unlink()
-    loads = [e for e in events if e["args"].get("from") == "disk"]
-    if not loads:
-        sys.exit("no block was read from the disk")
+    # Each is read once, whether it stays in host memory as well or not.
+    loads = [e for e in events if e["name"].startswith("transformer.blocks.")]
     start, end = min(e["ts"] for e in loads), max(e["ts"] + e["dur"] for e in loads)
-    first = min(e["ts"] for e in events if "pass" in e["args"])
-    names = {e["name"] for e in loads}
+    first = min(e["ts"] for e in events if e["name"].startswith("blocks."))
+    names = {e["name"].removeprefix("transformer.") for e in loads}
     return bytes_of(model, names) / (end - start) * 1e6, (first - start) / (end - start)
 
 

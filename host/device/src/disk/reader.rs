@@ -424,9 +424,7 @@ fn mend(job: &Job, stretch: &Stretch, direct: bool, result: io::Result<usize>, b
             file.refuse_direct();
             through_cache(0, true)
         }
-        Err(e) if matches!(e.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) => {
-            through_cache(0, false)
-        }
+        Err(e) if matches!(e.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) => through_cache(0, false),
         Err(e) => {
             let landed = Err(file.unreadable(stretch.from, stretch.bytes, &e));
             Mended { landed, cached: false, refused: false }

@@ -24,9 +24,9 @@ use std::sync::atomic::AtomicBool;
 
 use loadline::core::{Bytes, Machine, Nanos, Plan, Request};
 use loadline::memory::Counting;
+use loadline::{Error, Model, Session, SessionOptions, policies, profiles};
 use loadline_device::Slab;
 use loadline_engine::Trace;
-use loadline::{Error, Model, Session, SessionOptions, policies, profiles};
 use serde::{Deserialize, Serialize};
 
 use cases::Case;
@@ -100,7 +100,13 @@ fn run(profile: &Path, folder: &Path) {
         let mut session = session(&machine, &model_folder(folder, case), case);
         let job = budgeted(&session, &machine, case, folder);
         let planned = session.plan(&job).unwrap();
-        let mut ran = Ran { case: index, request: planned.job.request.clone(), plan: planned.plan.clone(), runs: Vec::new(), traces: Vec::new() };
+        let mut ran = Ran {
+            case: index,
+            request: planned.job.request.clone(),
+            plan: planned.plan.clone(),
+            runs: Vec::new(),
+            traces: Vec::new(),
+        };
         let repeats = if index % 3 == 0 { REPEATS } else { 1 };
         for _ in 0..repeats {
             // A fresh session each time: nothing is kept from the run before.
@@ -128,7 +134,8 @@ pub(crate) fn session(machine: &Machine, folder: &Path, case: &Case) -> Session 
     let policy = policies::load(case.policy).unwrap();
     let settings = policies::settings(&policy, &[]).unwrap();
     let model = Model::open(folder.to_str().unwrap()).unwrap();
-    Session::new(SessionOptions { record: true, ..SessionOptions::new(model, policy, settings, machine.clone()) }).unwrap()
+    Session::new(SessionOptions { record: true, ..SessionOptions::new(model, policy, settings, machine.clone()) })
+        .unwrap()
 }
 
 /// The job within its share of what lies between the smallest budget and all resident.

@@ -139,7 +139,9 @@ fn locked(limit: Limit) -> Finding {
         return Finding::ok(LIMITS, "locked", what);
     }
     Finding::note(LIMITS, "locked", what)
-        .since(format!("a run registers {DISK_RING} of read buffers with io_uring; without that each read costs a little more"))
+        .since(format!(
+            "a run registers {DISK_RING} of read buffers with io_uring; without that each read costs a little more"
+        ))
         .mend(raise("l", limit, LOCKED_ENOUGH, LOCKED_ENOUGH >> 10))
 }
 

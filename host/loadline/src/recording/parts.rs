@@ -74,7 +74,10 @@ fn contention(measured: &Measured, source: Source<'_>) -> ContentionPart {
     let figure = |spread| Figure {
         spread,
         provenance: Provenance::Measured,
-        source: source(&format!("{} beside reads of 16 MiB through the page cache, four times a round", anchor(measured))),
+        source: source(&format!(
+            "{} beside reads of 16 MiB through the page cache, four times a round",
+            anchor(measured)
+        )),
     };
     ContentionPart { compute: figure(measured.contention.0), load: figure(measured.contention.1) }
 }

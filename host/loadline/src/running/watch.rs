@@ -138,7 +138,21 @@ impl<'a, 'b> Watch<'a, 'b> {
         let nothing = Left::nothing(start);
         let (gauge, pulsed, reads) = (None, None, Report::default());
         let (saved, &SessionOptions { record, save_after, .. }) = (SavedAt::default(), options);
-        Self { planned, checkpoint, helm, start, stop, progress, record, save_after, gauge, pulsed, reads, saved, left: nothing }
+        Self {
+            planned,
+            checkpoint,
+            helm,
+            start,
+            stop,
+            progress,
+            record,
+            save_after,
+            gauge,
+            pulsed,
+            reads,
+            saved,
+            left: nothing,
+        }
     }
 
     /// Looks at what a task took, and tells how things stand if that was not told for a while.

@@ -169,7 +169,8 @@ fn what_became_of_others_stands_at_the_end() {
 fn a_card_shows_what_it_says() {
     let with = |card: CardSample| text(&[Status { card: Some(card), ..denoising() }], 0);
     assert!(!with(CardSample::default()).contains("card"));
-    let warm = CardSample { clock_mhz: Some(1980), power_mw: Some(412_300), celsius: Some(61), ..CardSample::default() };
+    let warm =
+        CardSample { clock_mhz: Some(1980), power_mw: Some(412_300), celsius: Some(61), ..CardSample::default() };
     assert!(with(warm.clone()).contains("card      1980 MHz · 412 W · 61 °C\n"), "{}", with(warm));
     let full = CardSample {
         busy_percent: Some(97),
