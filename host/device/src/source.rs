@@ -236,7 +236,7 @@ impl WeightFiles {
         })
     }
 
-    /// All of a tensor as 8-bit floats. Where the file has none, their scale is known when all of it has been read once.
+    /// All of a tensor as 8-bit floats. Where the file has none, their scale is known once all of it has been read.
     fn read_f8(&self, segment: &Segment, out: &mut [u8], look: Look) -> Result<(), DeviceError> {
         let (from, scale, all) = (segment.file_dtype, segment.scale, 0..segment.elements);
         let (codes, behind) = out.split_at_mut(out.len() - F8_SCALE_BYTES as usize);

@@ -149,7 +149,7 @@ impl<D: Device> Engine<D> {
             let (stage_trace, settled) = run.close();
             if outcome.is_err() || settled.is_err() {
                 // A load that failed, or was given up behind one that did, has left something else in its slot.
-                self.release_those(fresh);
+                self.release_those(&fresh);
             }
             let flow = outcome.map_err(|source| EngineError::Device { stage: stage.name.clone(), source })?;
             observer.stage_ended(&mut self.device, &stage_trace);
@@ -162,7 +162,7 @@ impl<D: Device> Engine<D> {
     }
 
     /// Gives back some of what is kept.
-    fn release_those(&mut self, keys: Vec<BlockKey>) {
+    fn release_those(&mut self, keys: &[BlockKey]) {
         for kept in keys.iter().filter_map(|key| self.kept.remove(key)) {
             self.device.free(kept.buffer);
         }
@@ -197,9 +197,9 @@ impl<D: Device> Engine<D> {
         });
     }
 
-    /// Gives back what is kept from before, as far as a plan does not keep it as well. A slot of another size is another
-    /// slot, even for the same block: a larger one would hold more than the plan declares, and the budget would be short
-    /// where the plan says that it is not.
+    /// Gives back what is kept from before, as far as a plan does not keep it as well. A slot of another size is
+    /// another slot, even for the same block: a larger one would hold more than the plan declares, and the budget would
+    /// be short where the plan says that it is not.
     pub fn release_unwanted(&mut self, job: &Job, plan: &Plan) {
         let mut wanted = BTreeSet::new();
         for stage in &plan.stages {

@@ -97,8 +97,8 @@ pub fn host_reservations(plan: &Plan, job: &Job, machine: &Machine) -> Vec<Reser
     .collect()
 }
 
-/// The least host bytes of any plan for a job: its frames, the program, and what reads from disk pass through. Where a few blocks
-/// make that buffer large, to keep these in host memory may take less.
+/// The least host bytes of any plan for a job: its frames, the program, and what reads from disk pass through. Where a
+/// few blocks make that buffer large, to keep these in host memory may take less.
 #[must_use]
 pub fn least_host(job: &Job, machine: &Machine) -> Bytes {
     if machine.device.unified {

@@ -9,9 +9,9 @@ use loadline_nn::CpuKernels;
 
 use crate::{cases, machine, model_folder, runs};
 
-/// Prints a line for each task and load: what it took, what the profile says of its operations by their kind, and for how
-/// long work of the other sort went on beside it; times in microseconds. Of a load the first three of these columns are
-/// reading, copying, and allocating the host copy.
+/// Prints a line for each task and load: what it took, what the profile says of its operations by their kind, and for
+/// how long work of the other sort went on beside it; times in microseconds. Of a load the first three of these columns
+/// are reading, copying, and allocating the host copy.
 pub(crate) fn print(profile: &Path, folder: &Path) {
     let machine: Machine = machine(profile);
     let cases = cases::all();

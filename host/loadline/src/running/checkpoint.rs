@@ -1,7 +1,7 @@
 //! What a run leaves on disk so that it can go on after Ctrl-C, kill -9 or a power cut.
 //!
-//! A folder beside the result: `state.safetensors` with everything that lives at the last saved safe point, replaced as a
-//! whole, and `frames.f32` with decoded chunks in their order, to which each chunk is appended. The state says how
+//! A folder beside the result: `state.safetensors` with everything that lives at the last saved safe point, replaced as
+//! a whole, and `frames.f32` with decoded chunks in their order, to which each chunk is appended. The state says how
 //! much of the frames belongs to it; whatever was appended after it is overwritten. Tensors for `--dump-tensors` lie
 //! beside them, a file each, so that a resumed run writes the same dump. A lock keeps two runs from sharing a result.
 //!
@@ -209,8 +209,8 @@ impl Checkpoint {
         StateWriter::create(&self.state(), HEADER + texts)
     }
 
-    /// Appends frames that were decoded since the last call. A state that is saved later counts them; until then they are
-    /// nothing, and a run that goes on from an earlier state writes them again.
+    /// Appends frames that were decoded since the last call. A state that is saved later counts them; until then they
+    /// are nothing, and a run that goes on from an earlier state writes them again.
     pub(super) fn append(&mut self, fresh: &[f32]) -> Result<(), Error> {
         if !fresh.is_empty() {
             self.appended = Some(self.write(fresh).map_err(|e| Error::output(&self.frames(), &e))?);
