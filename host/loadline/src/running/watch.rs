@@ -227,23 +227,23 @@ impl<'a, 'b> Watch<'a, 'b> {
     fn append(&mut self, device: &mut Real) -> Result<(), DeviceError> {
         let Some(host) = local(device).work().host() else { return Ok(()) };
         let fresh = std::mem::take(&mut host.frames.fresh);
-        self.checkpoint.append(&fresh).map_err(unwritten)
+        self.checkpoint.append(&fresh).map_err(|e| unwritten(&e))
     }
 
     fn save(&mut self, device: &mut Real, next: Start) -> Result<(), DeviceError> {
         let begun = device.now();
         self.settle()?;
         let work = local(device).work();
-        let mut state = self.checkpoint.begin().map_err(unwritten)?;
+        let mut state = self.checkpoint.begin().map_err(|e| unwritten(&e))?;
         work.save(&mut |piece| state.take(piece))?;
         if let Some(name) = state.suspect() {
             self.left.suspect = Some(format!("the numbers of '{name}'"));
             return Err(DeviceError::Compute(format!("'{name}' is not finite")));
         }
         if let Some(host) = work.host() {
-            self.checkpoint.keep(&host.dumped).map_err(unwritten)?;
+            self.checkpoint.keep(&host.dumped).map_err(|e| unwritten(&e))?;
             let used = used(self.planned, next.stage, next.pass);
-            self.checkpoint.save((next.stage, next.pass), &used, state).map_err(unwritten)?;
+            self.checkpoint.save((next.stage, next.pass), &used, state).map_err(|e| unwritten(&e))?;
         }
         let end = device.now();
         self.saved = SavedAt { end, took: end - begun };
@@ -252,7 +252,7 @@ impl<'a, 'b> Watch<'a, 'b> {
     }
 }
 
-fn unwritten(error: Error) -> DeviceError {
+fn unwritten(error: &Error) -> DeviceError {
     DeviceError::Output(error.told())
 }
 
