@@ -332,6 +332,19 @@ fn a_checkpoint_of_another_run_is_named() {
     at(&model, "--prompt cat --steps 2 --size 64x48", "scheduler_config.json differs");
 }
 
+/// A step has as many passes as the way of guidance says: the same pass is another place with another way.
+#[test]
+fn between_steps_a_checkpoint_keeps_its_way_of_guidance() {
+    let dir = tempfile::tempdir().unwrap();
+    let job = job(&dir.path().join("x.mp4"), false, 9, None);
+    // Both prompts and the first of two steps.
+    assert!(interrupted_at(&job, 3));
+    let go_on =
+        |flags: &str| loadline(dir.path(), &run_args(&fixture(), &format!("--frames 9 -o x.mp4 --resume {flags}")));
+    expect(&go_on("--cfg sequential"), 10, &["steps of --cfg pair", "give that, or no --cfg"]);
+    expect(&go_on(""), 0, &["denoise: going on with pass 2 of 2"]);
+}
+
 #[test]
 fn without_a_checkpoint_resume_says_so_and_begins() {
     let dir = tempfile::tempdir().unwrap();

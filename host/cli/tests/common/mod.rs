@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use loadline::core::{Bytes, Nanos, Size};
+use loadline::core::{Bytes, Cfg, Nanos, Size};
 use loadline::{
     Asked, Error, JobSpec, KnobChoice, Model, Progress, ResultSink, Session, SessionOptions, policies, profiles,
 };
@@ -92,7 +92,8 @@ pub fn job(output: &Path, dump: bool, frames: u32, tile: Option<Size>) -> JobSpe
         prompt: "cat".into(),
         negative_prompt: String::new(),
         asked: Asked {
-            knobs: KnobChoice { tile, tile_overlap: overlap, ..KnobChoice::default() },
+            // What a policy chooses depends on forecasts, and the number of passes on what it chooses.
+            knobs: KnobChoice { tile, tile_overlap: overlap, cfg: Some(Cfg::Pair), ..KnobChoice::default() },
             ram: Some(Bytes::gib(4)),
             ..Asked::new(request)
         },

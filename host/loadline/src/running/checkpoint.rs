@@ -15,6 +15,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 
+use loadline_core::Cfg;
 use loadline_media::PartialFile;
 use loadline_models::weights::WeightIndex;
 use serde::{Deserialize, Serialize};
@@ -31,6 +32,9 @@ const VERSION: u64 = 5;
 
 /// Room in the header of a state for its tensors: latents, prompts, and what some hundred convolutions remember.
 const HEADER: usize = 1 << 14;
+
+/// The file that says where a run stands.
+const STATE: &str = "state.safetensors";
 
 /// Where a run stands.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -49,6 +53,52 @@ pub(super) struct Standing {
     dump: Option<BTreeMap<String, u64>>,
     /// The hash of the plan that ran, for the record.
     plan: String,
+}
+
+impl Standing {
+    fn read(path: &Path) -> Result<Self, String> {
+        let bytes = fs::read(path).map_err(|e| e.to_string())?;
+        let length = bytes.get(..8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_le_bytes);
+        let header = usize::try_from(length).ok().and_then(|n| bytes.get(8..8usize.checked_add(n)?));
+        let header = header.filter(|h| !h.is_empty()).ok_or("the file is cut off")?;
+        let header: Value = serde_json::from_slice(header).map_err(|e| format!("its header is damaged: {e}"))?;
+        let field = |name: &str| header.pointer(&format!("/__metadata__/{name}")).and_then(Value::as_str);
+        let text = field("loadline").ok_or("this is no checkpoint of loadline")?;
+        let value: Value = serde_json::from_str(text).map_err(|e| format!("its header is damaged: {e}"))?;
+        match value.get("version").and_then(Value::as_u64) {
+            Some(VERSION) => {}
+            Some(other) => {
+                return Err(format!(
+                    "this is checkpoint version {other}, this program reads version {VERSION}: go on with the program \
+                     that made it"
+                ));
+            }
+            None => return Err("its header has no version".to_owned()),
+        }
+        if field("sum") != Some(&format!("{:016x}", Digest::of_text(text))) {
+            return Err("its header is not the one that was saved".to_owned());
+        }
+        serde_json::from_value(value).map_err(|e| format!("its header is damaged: {e}"))
+    }
+
+    /// The way of guidance that the passes are those of.
+    pub(super) fn cfg(&self) -> Cfg {
+        self.identity.knobs.cfg
+    }
+}
+
+/// The folder beside a result.
+fn folder_of(result: &Path) -> PathBuf {
+    let mut name = result.file_name().unwrap_or_default().to_owned();
+    name.push(".checkpoint");
+    result.with_file_name(name)
+}
+
+/// The way of guidance that a result's checkpoint was made with, if there is one. A step has as many passes as it says,
+/// so that a run goes on with the same, whatever a policy would choose now.
+pub(super) fn saved_cfg(result: &Path) -> Option<Cfg> {
+    // What is damaged is told when the checkpoint is opened.
+    Standing::read(&folder_of(result).join(STATE)).ok().map(|standing| standing.cfg())
 }
 
 /// A checkpoint folder.
@@ -84,10 +134,7 @@ pub(super) struct Saved {
 impl Checkpoint {
     /// The checkpoint that belongs to a result.
     pub(super) fn beside(result: &Path, identity: Identity, plan: String, dump: bool) -> Self {
-        let mut name = result.file_name().unwrap_or_default().to_owned();
-        name.push(".checkpoint");
-        let dumped = dump.then(BTreeMap::new);
-        let folder = result.with_file_name(name);
+        let (folder, dumped) = (folder_of(result), dump.then(BTreeMap::new));
         Self {
             folder,
             identity,
@@ -107,7 +154,7 @@ impl Checkpoint {
     }
 
     fn state(&self) -> PathBuf {
-        self.folder.join("state.safetensors")
+        self.folder.join(STATE)
     }
 
     fn frames(&self) -> PathBuf {
@@ -292,29 +339,7 @@ impl Checkpoint {
     }
 
     fn standing(&self) -> Result<Standing, String> {
-        let path = self.state();
-        let bytes = fs::read(&path).map_err(|e| e.to_string())?;
-        let length = bytes.get(..8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_le_bytes);
-        let header = usize::try_from(length).ok().and_then(|n| bytes.get(8..8usize.checked_add(n)?));
-        let header = header.filter(|h| !h.is_empty()).ok_or("the file is cut off")?;
-        let header: Value = serde_json::from_slice(header).map_err(|e| format!("its header is damaged: {e}"))?;
-        let field = |name: &str| header.pointer(&format!("/__metadata__/{name}")).and_then(Value::as_str);
-        let text = field("loadline").ok_or("this is no checkpoint of loadline")?;
-        let value: Value = serde_json::from_str(text).map_err(|e| format!("its header is damaged: {e}"))?;
-        match value.get("version").and_then(Value::as_u64) {
-            Some(VERSION) => {}
-            Some(other) => {
-                return Err(format!(
-                    "this is checkpoint version {other}, this program reads version {VERSION}: go on with the program \
-                     that made it"
-                ));
-            }
-            None => return Err("its header has no version".to_owned()),
-        }
-        if field("sum") != Some(&format!("{:016x}", Digest::of_text(text))) {
-            return Err("its header is not the one that was saved".to_owned());
-        }
-        serde_json::from_value(value).map_err(|e| format!("its header is damaged: {e}"))
+        Standing::read(&self.state())
     }
 
     fn read_dump(&mut self, standing: &Standing) -> Result<Tensors, Error> {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use loadline_core::{Bytes, JobBlock, LoadedBlock, Machine, Nanos, Settings, Tier};
+use loadline_core::{Bytes, JobBlock, LoadedBlock, Machine, Nanos, Settings, StageKind, Tier};
 use loadline_device::disk::{DiskOptions, DiskReads};
 use loadline_device::{BlockSource, System, WeightFiles};
 use loadline_engine::{Audited, Budgeted, Engine, EngineError, Faulty, Injection, Metered, Start};
@@ -13,7 +13,7 @@ use loadline_nn::{CpuKernels, TensorsAt};
 use loadline_policy::Policy;
 use loadline_text::{Tokenizer, clean_prompt};
 
-use super::checkpoint::{Checkpoint, Saved};
+use super::checkpoint::{Checkpoint, Saved, saved_cfg};
 use super::host::{Frames, RunHost};
 use super::identity::Inputs;
 use super::local::Local;
@@ -282,6 +282,9 @@ impl Session {
             self.tokenizer.encode(&clean_prompt(text), TOKENS).map_err(|e| Error::Model(told(&e)))
         };
         let mut asked = spec.asked.clone();
+        if spec.resume && asked.knobs.cfg.is_none() {
+            asked.knobs.cfg = saved_cfg(spec.output.path());
+        }
         let mut ids = vec![encode(&spec.prompt)?];
         asked.request.prompt_tokens = ids[0].len() as u32;
         asked.request.negative_tokens = 0;
@@ -442,6 +445,13 @@ impl Session {
         let standing = &saved.standing;
         if planned.job.stages.get(standing.stage).is_none_or(|s| standing.pass >= s.pass_count()) {
             return Err(checkpoint.damaged("it stands at a pass that this job does not have"));
+        }
+        let denoising = planned.job.stages[standing.stage].kind == StageKind::Denoise && standing.pass > 0;
+        if denoising && standing.cfg() != planned.plan.knobs.cfg {
+            let cfg = standing.cfg().name();
+            let path = checkpoint.folder().to_owned();
+            let detail = format!("this checkpoint stands between steps of --cfg {cfg}: give that, or no --cfg");
+            return Err(Error::Output { path, detail });
         }
         let work = local(&mut self.engine.device).work();
         let restored = work.restore(&mut |name| saved.tensors.tensor(name));
