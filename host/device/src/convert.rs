@@ -8,18 +8,17 @@ use candle_core::quantized::k_quants::{
     BlockQ2K, BlockQ3K, BlockQ4_0, BlockQ4_1, BlockQ4K, BlockQ5_0, BlockQ5_1, BlockQ5K, BlockQ6K, BlockQ8_0,
 };
 use half::{bf16, f16};
-use loadline_core::{DType, F8_SCALE_BYTES};
+use loadline_core::DType;
 
 /// Elements that pass through f32 at a time: whole blocks of every type, and few enough to stay in a cache.
 const PIECE: usize = 16 * 1024;
 /// The largest 8-bit float.
 const F8_MAX: f32 = 448.0;
 
-/// Converts elements that are multiplied by `scale`; the buffers hold the same number of them, in whole blocks. Where
-/// 8-bit floats are made, it is those of a whole tensor, and their scale follows them.
+/// Converts elements that are multiplied by `scale`; the buffers hold the same number of them, in whole blocks. 8-bit
+/// floats are made by [`to_codes`], since their scale is that of a whole tensor.
 pub(crate) fn convert(raw: &[u8], from: DType, scale: f32, out: &mut [u8], to: DType) {
     match (from, to) {
-        (_, DType::F8E4M3) => to_f8(raw, from, scale, out),
         _ if scale != 1.0 => by_pieces(raw, from, scale, out, to),
         (DType::F32, _) if to.is_plain() => narrow(raw, f32::from_le_bytes, out, to),
         (DType::F16, _) if to.is_plain() => narrow(raw, |bytes| f16::from_le_bytes(bytes).to_f32(), out, to),
@@ -41,15 +40,6 @@ fn by_pieces(raw: &[u8], from: DType, scale: f32, out: &mut [u8], to: DType) {
             encode(values, out, to);
         }
     }
-}
-
-/// Elements and, behind them, the scale: that of the file where it holds 8-bit floats too, or what makes the largest
-/// element the largest that there is.
-fn to_f8(raw: &[u8], from: DType, scale: f32, out: &mut [u8]) {
-    let (codes, behind) = out.split_at_mut(out.len() - F8_SCALE_BYTES as usize);
-    let stored = if from == DType::F8E4M3 { scale } else { f8_scale(largest(raw, from, scale)) };
-    to_codes(raw, from, scale, stored, codes);
-    behind.copy_from_slice(&stored.to_le_bytes());
 }
 
 /// The size of the largest element.
@@ -221,7 +211,14 @@ mod tests {
     /// The tensor in a slab, of a file that holds `file`.
     fn filled(n: usize, from: DType, to: DType, scale: f32, file: &[u8]) -> Vec<u8> {
         let mut out = vec![0xaa; to.bytes(n as u64).0 as usize];
-        convert(file, from, scale, &mut out, to);
+        if to == DType::F8E4M3 {
+            let (codes, behind) = out.split_last_chunk_mut().unwrap();
+            let stored = if from == to { scale } else { f8_scale(largest(file, from, scale)) };
+            to_codes(file, from, scale, stored, codes);
+            *behind = stored.to_le_bytes();
+        } else {
+            convert(file, from, scale, &mut out, to);
+        }
         out
     }
 

@@ -88,6 +88,14 @@ impl Scene {
         session.run(&job, &AtomicBool::new(false), &mut hear)
     }
 
+    /// Asserts that a run gave host memory back once, and computed what it does in peace; gives what it saw.
+    fn gave_way_once(&self, outcome: &Outcome, whole: &[u8]) -> String {
+        let redecisions = &outcome.measured.redecisions;
+        assert_eq!(causes(redecisions), [(Cause::HostLow, true)], "{redecisions:?}");
+        assert!(self.tensors() == whole, "other numbers after {redecisions:?}");
+        redecisions[0].what.clone()
+    }
+
     /// Runs the job with nothing in the way.
     fn calm(&self) -> Outcome {
         self.run(&mut |_| (), &mut || ()).unwrap()
@@ -129,10 +137,8 @@ fn another_process_takes_memory_and_the_run_makes_room() {
     let outcome = scene.run(&mut taken, &mut || scene.available(Bytes::gib(64)));
     other.unwrap().kill().unwrap();
     let outcome = outcome.unwrap();
-    let redecisions = &outcome.measured.redecisions;
-    assert_eq!(causes(redecisions), [(Cause::HostLow, true)], "{redecisions:?}");
-    assert!(redecisions[0].what.starts_with("memory runs out: "), "{}", redecisions[0].what);
-    assert!(scene.tensors() == whole, "other numbers after {redecisions:?}");
+    let what = scene.gave_way_once(&outcome, &whole);
+    assert!(what.starts_with("memory runs out: "), "{what}");
 }
 
 /// What is no memory of the run at all ends it with its checkpoint before the system ends it without one.
@@ -174,10 +180,8 @@ fn the_limit_of_a_control_group_is_the_runs() {
     };
     let outcome = scene.run(&mut filled, &mut || group("memory.current", Bytes::gib(5)));
     let outcome = outcome.unwrap();
-    let redecisions = &outcome.measured.redecisions;
-    assert_eq!(causes(redecisions), [(Cause::HostLow, true)], "{redecisions:?}");
-    assert!(redecisions[0].what.contains("in this control group"), "{}", redecisions[0].what);
-    assert!(scene.tensors() == whole, "other numbers after {redecisions:?}");
+    let what = scene.gave_way_once(&outcome, &whole);
+    assert!(what.contains("in this control group"), "{what}");
 }
 
 /// The system has memory and makes everybody wait for it: the run gives an eighth back, and is not asked again before
@@ -206,14 +210,8 @@ fn waiting_for_memory_is_answered_before_it_fails() {
         _ => {}
     });
     let outcome = outcome.unwrap();
-    let redecisions = &outcome.measured.redecisions;
-    assert_eq!(causes(redecisions), [(Cause::HostLow, true)], "{redecisions:?}");
-    assert!(
-        redecisions[0].what.contains("in 60 % of the last ten seconds something waited"),
-        "{}",
-        redecisions[0].what
-    );
-    assert!(scene.tensors() == whole, "other numbers after {redecisions:?}");
+    let what = scene.gave_way_once(&outcome, &whole);
+    assert!(what.contains("in 60 % of the last ten seconds something waited"), "{what}");
 }
 
 /// A process that has so much memory, really.
@@ -236,10 +234,8 @@ fn waiting_for_memory_can_be_injected() {
     let fault = injection("memory-stall=60@denoise:1", &session.plan(&job).unwrap().job).unwrap();
     session.inject(vec![fault]);
     let outcome = session.run(&job, &AtomicBool::new(false), &mut |_| ()).unwrap();
-    let redecisions = &outcome.measured.redecisions;
-    assert_eq!(causes(redecisions), [(Cause::HostLow, true)], "{redecisions:?}");
-    assert!(redecisions[0].what.starts_with("in 60 % of the last ten seconds"), "{}", redecisions[0].what);
-    assert!(scene.tensors() == whole, "other numbers after {redecisions:?}");
+    let what = scene.gave_way_once(&outcome, &whole);
+    assert!(what.starts_with("in 60 % of the last ten seconds"), "{what}");
 }
 
 /// A card has memory of its own: copies in host memory are what is given back, an eighth of the host's at a time, and

@@ -49,6 +49,11 @@ pub(super) fn device<'a>(
 /// MiB in flight bring today's disks to their rate; more buffers would only take memory.
 pub const DISK_RING: Bytes = Bytes(8 << 20);
 
+/// The [`DISK_RING`] as far as a job on a machine has one.
+fn ring(job: &Job, machine: &Machine) -> Bytes {
+    if machine.device.unified && !job.blocks.is_empty() { DISK_RING } else { Bytes::ZERO }
+}
+
 /// What the program takes where device and host share their memory, before the first tensor and beside all of them: its
 /// code and tables, stacks, the policy's instance, and what the allocator holds back of memory that was given back. It
 /// is reserved so that both budgets together bound the process.
@@ -80,11 +85,7 @@ pub fn host_reservations(plan: &Plan, job: &Job, machine: &Machine) -> Vec<Reser
     };
     let from_disk = job.blocks.iter().zip(&plan.homes).filter(|(_, home)| **home == Tier::Disk);
     let largest = from_disk.map(|(b, _)| b.slab.max(b.file)).max().unwrap_or(Bytes::ZERO);
-    let staging = match machine.device.unified {
-        true if job.blocks.is_empty() => Bytes::ZERO,
-        true => DISK_RING,
-        false => largest,
-    };
+    let staging = if machine.device.unified { ring(job, machine) } else { largest };
     [
         ("pinned", masters(Tier::Pinned)),
         ("pageable", masters(Tier::Host)),
@@ -102,8 +103,7 @@ pub fn host_reservations(plan: &Plan, job: &Job, machine: &Machine) -> Vec<Reser
 #[must_use]
 pub fn least_host(job: &Job, machine: &Machine) -> Bytes {
     if machine.device.unified {
-        let ring = if job.blocks.is_empty() { Bytes::ZERO } else { DISK_RING };
-        return job.frames_host + program(machine) + ring;
+        return job.frames_host + program(machine) + ring(job, machine);
     }
     let mut blocks: Vec<(Bytes, Bytes)> = job.blocks.iter().map(|b| (b.slab.max(b.file), b.slab)).collect();
     blocks.sort_unstable_by(|a, b| b.cmp(a));

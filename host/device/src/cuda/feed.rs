@@ -171,10 +171,9 @@ impl Feed {
         };
         let queued = self.read.wait(&buffer.copied);
         let queued = queued.and_then(|()| self.read.record(start)).and_then(|()| self.read.call(read));
-        let mut queued = queued.and_then(|()| pass(&self.read, &self.copy, &self.ready));
-        if buffer.memory.pinned() < bytes && bytes <= AT_ONCE {
-            queued = queued.and_then(|()| self.read.synchronize());
-        }
+        let queued = queued.and_then(|()| pass(&self.read, &self.copy, &self.ready));
+        let locked = buffer.memory.pinned() >= bytes;
+        let queued = queued.and_then(|()| if locked { Ok(()) } else { filled_before(&self.read, bytes) });
         // SAFETY: the buffer is filled when `ready` has happened, and not again before `copied` has.
         let queued =
             queued.and_then(|()| unsafe { self.copy.upload_later(target.start, buffer.memory.address(0), bytes) });
@@ -220,11 +219,6 @@ impl Feed {
         pass(&self.read, &self.copy, &self.ready)
     }
 
-    /// Waits until what is read has come, where the driver would take bytes that are not locked before.
-    fn filled_before(&self, bytes: usize) -> Result<(), DeviceError> {
-        if bytes > AT_ONCE { Ok(()) } else { self.read.synchronize().map_err(device_error) }
-    }
-
     /// Brings bytes of a home that are not locked, from a place on. They pass through a buffer that is, so that nobody
     /// waits for the driver to do the same; where nothing may be locked, the driver does.
     fn piece(&mut self, home: &Arc<Home>, at: usize, target: Region) -> Result<usize, DeviceError> {
@@ -234,7 +228,7 @@ impl Feed {
         }
         let to = target.start.offset(at as u64);
         if self.ring.locked() == 0 {
-            self.filled_before(rest)?;
+            filled_before(&self.read, rest).map_err(device_error)?;
             // SAFETY: see above.
             let queued = unsafe { self.copy.upload_later(to, home.memory.address(at), rest) };
             return queued.map(|()| rest).map_err(device_error);
@@ -253,6 +247,11 @@ impl Feed {
 
 /// Of memory that is not locked the driver takes so many bytes when it is called, and not when their turn has come.
 const AT_ONCE: usize = 64 << 10;
+
+/// Waits until what is read has come, where the driver would take bytes that are not locked before.
+fn filled_before(read: &Stream, bytes: usize) -> Result<(), CudaError> {
+    if bytes > AT_ONCE { Ok(()) } else { read.synchronize() }
+}
 
 /// Makes one queue wait for what another one has so far.
 fn pass(from: &Stream, to: &Stream, event: &Event) -> Result<(), CudaError> {

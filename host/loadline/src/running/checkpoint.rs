@@ -56,12 +56,23 @@ pub(super) struct Standing {
 }
 
 impl Standing {
+    /// Reads the header of a state, and nothing of its tensors, which may be gigabytes.
     fn read(path: &Path) -> Result<Self, String> {
-        let bytes = fs::read(path).map_err(|e| e.to_string())?;
-        let length = bytes.get(..8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_le_bytes);
-        let header = usize::try_from(length).ok().and_then(|n| bytes.get(8..8usize.checked_add(n)?));
-        let header = header.filter(|h| !h.is_empty()).ok_or("the file is cut off")?;
-        let header: Value = serde_json::from_slice(header).map_err(|e| format!("its header is damaged: {e}"))?;
+        let text = |e: io::Error| match e.kind() {
+            io::ErrorKind::UnexpectedEof => "the file is cut off".to_owned(),
+            _ => e.to_string(),
+        };
+        let mut file = File::open(path).map_err(text)?;
+        let rest = file.metadata().map_err(text)?.len().saturating_sub(8);
+        let mut length = [0; 8];
+        file.read_exact(&mut length).map_err(text)?;
+        let length = u64::from_le_bytes(length);
+        if !(1..=rest).contains(&length) {
+            return Err("the file is cut off".to_owned());
+        }
+        let mut header = vec![0; length as usize];
+        file.read_exact(&mut header).map_err(text)?;
+        let header: Value = serde_json::from_slice(&header).map_err(|e| format!("its header is damaged: {e}"))?;
         let field = |name: &str| header.pointer(&format!("/__metadata__/{name}")).and_then(Value::as_str);
         let text = field("loadline").ok_or("this is no checkpoint of loadline")?;
         let value: Value = serde_json::from_str(text).map_err(|e| format!("its header is damaged: {e}"))?;
