@@ -322,7 +322,19 @@ impl Machine {
     #[must_use]
     pub fn with_cached_files(mut self) -> Self {
         self.disk.read = self.disk.cached.take().unwrap_or(self.disk.read);
+        if !self.calibration.is_empty() {
+            // As for moves in memory, see `of_moves`.
+            self.disk.read.points.iter_mut().for_each(|(_, rate)| *rate = Quantiles::exactly(rate.p50));
+        }
         self
+    }
+
+    /// What estimate of copies and allocations goes into a forecast: where runs have shown how far a stage strays, what
+    /// its loads stray is in it, and the spread of single ones says nothing more. Reads from the disk itself stay as
+    /// they were measured, since runs for calibration have their files in the page cache.
+    #[must_use]
+    pub fn of_moves(&self, estimate: crate::Estimate) -> crate::Estimate {
+        if self.calibration.is_empty() { estimate } else { crate::Estimate::Median }
     }
 
     /// The machine with a disk whose reads take so many times as long.

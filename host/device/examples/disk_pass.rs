@@ -64,7 +64,7 @@ fn kinds() -> Vec<(&'static str, Read<'static>)> {
     let reader = |reads: DiskReads, in_flight: usize, header: u64| -> Read<'static> {
         Box::new(move |path, from| {
             let options = DiskOptions { reads, in_flight, ..DiskOptions::default() };
-            let made = pass(path, from + header..from + PART, BLOCK, options).unwrap();
+            let made = pass(path, from + header..from + PART, BLOCK, options, false).unwrap();
             assert!(made.report.notes.is_empty(), "{:?}", made.report);
             made.bytes.as_f64() / made.time.as_secs_f64()
         })

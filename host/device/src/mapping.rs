@@ -5,7 +5,7 @@ use std::ptr::NonNull;
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
 
 /// The page. Mappings start at one, so that they never share a page and reads into them need no bounce buffer.
-const PAGE: usize = 4096;
+pub(crate) const PAGE: usize = 4096;
 /// The large page of today's processors.
 const LARGE_PAGE: usize = 2 << 20;
 

@@ -1,7 +1,7 @@
 //! Reading weights from disk: a few reads in flight at a time, into a ring of buffers or straight to their place.
 //!
-//! A [`BlockReader`] brings whole blocks into memory that its caller gives. It cuts a block's tensors into stretches
-//! of at most [`READ_BYTES`], keeps some of them in flight, and copies or converts what has come into the block's place
+//! A [`BlockReader`] brings whole blocks into memory that its caller gives. It cuts a block's tensors into stretches of
+//! some mebibytes at most, keeps some of them in flight, and copies or converts what has come into the block's place
 //! while the others are under way. Blocks are begun in the order in which they are asked for, and the reads of the
 //! next one start before the last of the block before it have come, so that the disk never waits for the end of a
 //! block.
@@ -20,6 +20,7 @@ mod pass;
 mod reader;
 mod stretch;
 mod sum;
+mod target;
 mod threads;
 mod uring;
 
@@ -31,18 +32,29 @@ use loadline_core::check::DISK_RING;
 
 pub(crate) use files::WeightFile;
 pub use pass::{Pass, pass};
-pub use reader::{BlockReader, Brought, Target};
+pub use reader::{BlockReader, Brought};
 pub use sum::Sum;
+pub use target::Target;
 pub use uring::try_uring;
 
-/// The most bytes of one read: enough for a disk to be fast, few enough to be in a cache still when they are looked at.
-pub const READ_BYTES: usize = 1 << 20;
+/// The ring takes exactly what plans reserve for it.
+const RING_BYTES: usize = DISK_RING.0 as usize;
 
-/// Buffers of the ring; also the most reads in flight.
+/// The most buffers of the ring; also the most reads in flight.
 pub const BUFFERS: usize = 8;
 
-// The ring takes exactly what plans reserve for it.
-const _: () = assert!((READ_BYTES * BUFFERS) as u64 == DISK_RING.0);
+/// Buffers of the ring with so many reads in flight: one more where that leaves them large, so that the disk goes on
+/// while what has come is taken to its place.
+const fn buffers(in_flight: usize) -> usize {
+    let count = (in_flight + 1).next_power_of_two();
+    if count < BUFFERS { count } else { BUFFERS }
+}
+
+/// The most bytes of one read with so many in flight: a buffer of the ring. Disks are fast with several small reads at a
+/// time, or with one large one; small ones are in a cache still when they are looked at.
+const fn read_bytes(in_flight: usize) -> usize {
+    RING_BYTES / buffers(in_flight)
+}
 
 /// Direct reads go by whole pages, in the file and in memory.
 pub(crate) const PAGE: usize = 4096;

@@ -24,11 +24,18 @@ pub struct Pass {
     pub report: Report,
 }
 
-/// Reads a range of a file in blocks of `block` bytes, as many under way as in a run, into memory that is there.
+/// Reads a range of a file in blocks of `block` bytes, as many under way as in a run, into memory that is there. With
+/// `look` numbers are looked at, as when a block is loaded for the first time.
 ///
 /// # Errors
 /// If the file cannot be read, or the system has no memory for the blocks.
-pub fn pass(path: &Path, range: Range<u64>, block: Bytes, options: DiskOptions) -> Result<Pass, DeviceError> {
+pub fn pass(
+    path: &Path,
+    range: Range<u64>,
+    block: Bytes,
+    options: DiskOptions,
+    look: bool,
+) -> Result<Pass, DeviceError> {
     let starts = range.clone().step_by(block.0.max(1) as usize);
     let length = |start: u64| block.0.min(range.end - start);
     // What the reader makes with its first block is made before the clock starts.
@@ -38,9 +45,9 @@ pub fn pass(path: &Path, range: Range<u64>, block: Bytes, options: DiskOptions) 
     let slabs: Option<Vec<_>> = (0..AHEAD).map(|_| Slab::allocate(block)).collect();
     let slabs = slabs.ok_or(DeviceError::OutOfDeviceMemory { requested: block })?;
     let mut reader = BlockReader::new(options);
-    let first = run(&mut reader, &sources, 0..1, &slabs);
+    let first = run(&mut reader, &sources, 0..1, &slabs, look);
     let begun = Instant::now();
-    first.and_then(|()| run(&mut reader, &sources, 1..sources.blocks.len(), &slabs))?;
+    first.and_then(|()| run(&mut reader, &sources, 1..sources.blocks.len(), &slabs, look))?;
     let time = begun.elapsed();
     let report = reader.report().lock().unwrap_or_else(PoisonError::into_inner).clone();
     Ok(Pass { bytes: Bytes(range.end - range.start), time, report })
@@ -58,13 +65,14 @@ fn run(
     sources: &Arc<Sources>,
     blocks: Range<usize>,
     slabs: &[Arc<Slab>],
+    look: bool,
 ) -> Result<(), DeviceError> {
     let (mut next, mut under_way) = (blocks.start, 0);
     while next < blocks.end || under_way > 0 {
         while next < blocks.end && under_way < slabs.len() {
             let target = Target::slab(&slabs[next % slabs.len()]);
             // SAFETY: nobody looks into the slabs, and blocks come in order, so the one before it has left this one.
-            unsafe { reader.begin(sources, next, target, false) };
+            unsafe { reader.begin(sources, next, target, look) };
             (next, under_way) = (next + 1, under_way + 1);
         }
         if let Some(brought) = reader.advance() {

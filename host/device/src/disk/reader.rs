@@ -1,6 +1,5 @@
 //! Blocks from files into memory, with some reads in flight.
 
-use std::any::Any;
 use std::collections::VecDeque;
 use std::io;
 use std::ptr::NonNull;
@@ -8,57 +7,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use loadline_core::Bytes;
+use loadline_core::check::DISK_RING;
 use loadline_engine::DeviceError;
 
 use super::backend::{Backend, Done, Inline, Request};
 use super::buffers::Buffers;
 use super::stretch::{Cut, Stretch, cut};
+use super::target::Target;
 use super::threads::Threads;
 use super::uring::Uring;
-use super::{BUFFERS, DiskOptions, DiskReads, PAGE, Report, Way};
-use crate::slab::Slab;
+use super::{BUFFERS, DiskOptions, DiskReads, PAGE, Report, Way, read_bytes};
 use crate::source::{BlockSource, Look, Segment, Sources, WeightFiles};
 
 /// Reads of the threads that are in flight at once: as many as disks of today need, and few stacks.
 const THREADS: usize = 4;
-
-/// Memory that a block goes to, and what keeps it there.
-pub struct Target {
-    start: NonNull<u8>,
-    bytes: usize,
-    _owner: Arc<dyn Any + Send + Sync>,
-}
-
-// SAFETY: plain memory that the owner keeps; who writes when is `BlockReader::begin`'s contract.
-unsafe impl Send for Target {}
-
-impl Target {
-    /// Any memory.
-    ///
-    /// # Safety
-    /// So many bytes from `start` are memory that was written before, as long as `owner` lives.
-    #[must_use]
-    pub unsafe fn new(start: NonNull<u8>, bytes: usize, owner: Arc<dyn Any + Send + Sync>) -> Self {
-        Self { start, bytes, _owner: owner }
-    }
-
-    /// A slab.
-    #[must_use]
-    pub fn slab(slab: &Arc<Slab>) -> Self {
-        Self { start: slab.start(), bytes: slab.bytes(), _owner: Arc::<Slab>::clone(slab) }
-    }
-
-    /// A part of it.
-    ///
-    /// # Safety
-    /// Nobody else uses the part while the slice is there, and no read into it is in flight.
-    #[allow(clippy::mut_from_ref)] // the caller's promise stands in for the borrow
-    unsafe fn part(&self, place: usize, bytes: usize) -> &mut [u8] {
-        assert!(place.checked_add(bytes).is_some_and(|end| end <= self.bytes), "a part outside its target");
-        // SAFETY: inside the target, which was written before; the rest is the caller's promise.
-        unsafe { std::slice::from_raw_parts_mut(self.start.add(place).as_ptr(), bytes) }
-    }
-}
 
 /// A block that has come, or why it has not.
 #[derive(Debug)]
@@ -173,7 +135,8 @@ impl BlockReader {
         let mut job =
             Job { sources, block, target, look, cut: Cut::default(), next: 0, flying: 0, error: opened.err() };
         let round = (job.target.start.as_ptr() as usize).is_multiple_of(PAGE);
-        job.cut = cut(job.source(), &mut |file| self.reads_directly(&job.sources.files, file), round);
+        let most = read_bytes(self.options.in_flight);
+        job.cut = cut(job.source(), &mut |file| self.reads_directly(&job.sources.files, file), round, most);
         if job.source().length() > job.target.bytes {
             let text = format!("a block of {} bytes does not fit into {}", job.source().length(), job.target.bytes);
             job.fail(DeviceError::Compute(text));
@@ -206,7 +169,9 @@ impl BlockReader {
             && let Some(backend) = &mut self.backend
         {
             let (tag, _) = backend.wait();
-            self.take_flight(tag);
+            if let Some(flight) = self.flights.get_mut(tag).and_then(Option::take) {
+                self.give_back(&flight);
+            }
         }
         self.first += self.jobs.len() as u64;
         self.jobs.clear();
@@ -218,8 +183,8 @@ impl BlockReader {
 
     /// Makes the ring and chooses the way.
     fn open(&mut self, sources: &Sources) -> Result<(), DeviceError> {
-        let requested = Bytes((super::READ_BYTES * BUFFERS) as u64);
-        let buffers = Buffers::new().ok_or(DeviceError::OutOfHostMemory { requested })?;
+        let count = super::buffers(self.options.in_flight);
+        let buffers = Buffers::new(count).ok_or(DeviceError::OutOfHostMemory { requested: DISK_RING })?;
         let (way, backend) = self.choose(&buffers, sources);
         let in_flight = self.limit(way);
         self.tell(|report| (report.way, report.in_flight) = (Some(way), in_flight));
@@ -326,17 +291,23 @@ impl BlockReader {
         true
     }
 
-    fn take_flight(&mut self, tag: usize) -> Option<Flight> {
-        let flight = self.flights.get_mut(tag)?.take()?;
+    /// Frees the buffer of a read that is over.
+    fn give_back(&mut self, flight: &Flight) {
         if let (Some(buffer), Some(buffers)) = (flight.buffer, &mut self.buffers) {
             buffers.give_back(buffer);
         }
-        Some(flight)
     }
 
-    /// Takes a read that is over to its place.
+    /// Takes a read that is over to its place. Where there is a buffer for it the next one begins before that, so that
+    /// the disk does not wait for the copy.
     fn land(&mut self, (tag, result): Done) {
-        let Some(flight) = self.take_flight(tag) else { return };
+        let Some(flight) = self.flights.get_mut(tag).and_then(Option::take) else { return };
+        self.fill();
+        self.take_to_its_place(&flight, result);
+        self.give_back(&flight);
+    }
+
+    fn take_to_its_place(&mut self, flight: &Flight, result: io::Result<usize>) {
         let result = if self.failing.swap(false, Ordering::Relaxed) { Err(broken_disk()) } else { result };
         let n = (flight.number - self.first) as usize;
         let (Some(job), Some(buffers)) = (self.jobs.get_mut(n), &self.buffers) else { return };
@@ -351,7 +322,7 @@ impl BlockReader {
             (None, Some(buffer)) => buffers.start(buffer),
             (None, None) => return,
         };
-        // SAFETY: the read is over, and the buffer is taken again by this thread alone.
+        // SAFETY: the read is over, and the buffer is not free yet.
         let bytes = unsafe { std::slice::from_raw_parts_mut(start.as_ptr(), stretch.bytes) };
         let Mended { landed, cached, refused } = mend(job, &stretch, flight.direct, result, bytes);
         match landed {

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use loadline_core::SLAB_ALIGN;
 
-use super::{PAGE, READ_BYTES};
+use super::PAGE;
 use crate::source::{BlockSource, Packed, Segment};
 
 /// So many bytes that nobody wants are read between two tensors rather than a second request is made.
@@ -50,15 +50,15 @@ pub(super) struct Cut {
 /// Says of a file whether it is read directly, by whole pages.
 pub(super) type IsDirect<'a> = &'a mut dyn FnMut(usize) -> bool;
 
-/// Cuts a block that goes to memory that starts at a page, if it is `round`. Tensors that have to be known as a whole
-/// are left out.
-pub(super) fn cut(source: &BlockSource, direct: IsDirect<'_>, round: bool) -> Cut {
+/// Cuts a block that goes to memory that starts at a page, if it is `round`, into reads of at most `most` bytes, which
+/// are whole pages. Tensors that have to be known as a whole are left out.
+pub(super) fn cut(source: &BlockSource, direct: IsDirect<'_>, round: bool, most: usize) -> Cut {
     if let Some(packed) = &source.packed {
-        return cut_packed(packed, direct(packed.file), round);
+        return cut_packed(packed, direct(packed.file), round, most);
     }
     let mut order: Vec<usize> = (0..source.segments.len()).filter(|i| !source.segments[*i].is_whole()).collect();
     order.sort_by_key(|i| (source.segments[*i].file, source.segments[*i].offset));
-    let mut cutter = Cutter { source, direct, round, cut: Cut::default(), open: None };
+    let mut cutter = Cutter { source, direct, round, most, cut: Cut::default(), open: None };
     order.into_iter().for_each(|segment| cutter.segment(segment));
     cutter.close();
     cutter.cut
@@ -66,15 +66,15 @@ pub(super) fn cut(source: &BlockSource, direct: IsDirect<'_>, round: bool) -> Cu
 
 /// A block that lies in its file as in its slab. Where it is read by whole pages its last one goes through a buffer,
 /// since the slab may end before it does.
-fn cut_packed(packed: &Packed, direct: bool, round: bool) -> Cut {
+fn cut_packed(packed: &Packed, direct: bool, round: bool, most: usize) -> Cut {
     let stretch = |place: usize| {
-        let needs = READ_BYTES.min(packed.bytes - place);
+        let needs = most.min(packed.bytes - place);
         let bytes = if direct { needs.next_multiple_of(PAGE) } else { needs };
         let straight = Some(place).filter(|_| !direct || (round && bytes == needs));
         let from = packed.offset + place as u64;
         Stretch { file: packed.file, from, bytes, needs, direct, straight, parts: 0..0 }
     };
-    Cut { stretches: (0..packed.bytes).step_by(READ_BYTES).map(stretch).collect(), parts: Vec::new() }
+    Cut { stretches: (0..packed.bytes).step_by(most).map(stretch).collect(), parts: Vec::new() }
 }
 
 /// The stretch that is being put together.
@@ -90,6 +90,7 @@ struct Cutter<'a> {
     source: &'a BlockSource,
     direct: IsDirect<'a>,
     round: bool,
+    most: usize,
     cut: Cut,
     open: Option<Open>,
 }
@@ -109,7 +110,7 @@ impl Cutter<'_> {
                     self.fresh(segment.file, start)
                 }
             };
-            let room = (open.from + READ_BYTES as u64).saturating_sub(start) as usize / segment.file_bytes(group);
+            let room = (open.from + self.most as u64).saturating_sub(start) as usize / segment.file_bytes(group);
             let elements = (room * group).min(segment.elements - first);
             if elements == 0 {
                 self.open = Some(open);
@@ -193,10 +194,10 @@ mod tests {
     /// Every element is in exactly one part, and where the part says.
     fn check(segments: Vec<Segment>, direct: bool) -> Vec<Stretch> {
         let source = BlockSource { segments, ..BlockSource::default() };
-        let cut = cut(&source, &mut |_| direct, true);
+        let cut = cut(&source, &mut |_| direct, true, MIB);
         let mut seen: Vec<Vec<bool>> = source.segments.iter().map(|s| vec![false; s.elements]).collect();
         for stretch in &cut.stretches {
-            assert!(stretch.needs <= stretch.bytes && stretch.bytes <= READ_BYTES, "{stretch:?}");
+            assert!(stretch.needs <= stretch.bytes && stretch.bytes <= MIB, "{stretch:?}");
             assert!(!direct || (stretch.bytes % PAGE == 0 && stretch.from % PAGE as u64 == 0), "{stretch:?}");
             for part in &cut.parts[stretch.parts.clone()] {
                 let segment = &source.segments[part.segment];
@@ -251,7 +252,7 @@ mod tests {
     fn a_packed_block_is_one_run() {
         let check = |direct, round, expected: [Option<usize>; 3]| {
             let packed = Some(Packed { file: 0, offset: 8192, bytes: 2 * MIB + 100, sum: 0 });
-            let cut = cut(&BlockSource { packed, ..BlockSource::default() }, &mut |_| direct, round);
+            let cut = cut(&BlockSource { packed, ..BlockSource::default() }, &mut |_| direct, round, MIB);
             let places: Vec<_> = cut.stretches.iter().map(|s| s.straight).collect();
             assert_eq!(places, expected, "direct {direct}, round {round}");
             let last = &cut.stretches[2];

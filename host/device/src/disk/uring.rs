@@ -5,9 +5,9 @@ use std::io;
 
 use io_uring::{IoUring, Probe, opcode, squeue, types};
 
+use super::BUFFERS;
 use super::backend::{Backend, Done, Request};
 use super::buffers::Buffers;
-use super::{BUFFERS, READ_BYTES};
 
 /// A ring of the kernel's.
 pub(super) struct Uring {
@@ -54,8 +54,8 @@ impl Uring {
     /// If the system has no io_uring for this process.
     pub(super) fn new(buffers: &Buffers) -> io::Result<Self> {
         let ring = open()?;
-        let whole: Vec<libc::iovec> = (0..BUFFERS)
-            .map(|n| libc::iovec { iov_base: buffers.start(n).as_ptr().cast(), iov_len: READ_BYTES })
+        let whole: Vec<libc::iovec> = (0..buffers.count())
+            .map(|n| libc::iovec { iov_base: buffers.start(n).as_ptr().cast(), iov_len: buffers.bytes() })
             .collect();
         // It counts against the limit of locked memory. Where that is too low, reads look their pages up as ever.
         // SAFETY: the buffers live as long as the reader, which drops this first.

@@ -6,7 +6,6 @@ use loadline::core::{Bytes, Cfg, DType, Request, Size};
 use loadline::{Asked, JobSpec, KnobChoice, ResultSink};
 
 use crate::models::{WIDTHS, Width};
-use crate::support::NEGATIVE;
 
 /// As long as prompts for video models usually are.
 const PROMPT: &str = "Two anthropomorphic cats in comfy boxing gear and bright gloves fight intensely on a spotlighted \
@@ -14,6 +13,12 @@ const PROMPT: &str = "Two anthropomorphic cats in comfy boxing gear and bright g
     focus. Sweat glints on their fur, the red cat ducks under a wide hook, the grey one steps back against the corner \
     and raises both paws. Warm light from above, deep shadows, fine dust in the air, shallow depth of field, \
     thirty-five millimetre film with visible grain and natural colours.";
+
+/// What Wan's authors tell it to avoid, in English.
+const NEGATIVE: &str = "Garish colours, overexposed, static, blurred details, subtitles, style of a painting, picture, \
+    still, grey all over, worst quality, low quality, traces of JPEG compression, ugly, incomplete, extra fingers, badly \
+    drawn hands, badly drawn faces, deformed, disfigured, misshapen limbs, fingers grown together, a picture that does \
+    not move, cluttered background, three legs, many people in the background, walking backwards.";
 
 /// One configuration.
 #[derive(Clone, Copy, Debug)]

@@ -12,6 +12,7 @@
 #[path = "../../tests/support/mod.rs"]
 mod support;
 
+mod ballast;
 mod cases;
 mod models;
 mod table;
@@ -24,11 +25,11 @@ use std::sync::atomic::AtomicBool;
 
 use loadline::core::{Bytes, Machine, Nanos, Plan, Request};
 use loadline::memory::Counting;
-use loadline::{Error, Model, Session, SessionOptions, policies, profiles};
-use loadline_device::Slab;
+use loadline::{Error, Model, Progress, Session, SessionOptions, policies, profiles};
 use loadline_engine::Trace;
 use serde::{Deserialize, Serialize};
 
+use ballast::Ballast;
 use cases::Case;
 
 #[global_allocator]
@@ -109,10 +110,16 @@ fn run(profile: &Path, folder: &Path) {
         };
         let repeats = if index % 3 == 0 { REPEATS } else { 1 };
         for _ in 0..repeats {
+            read(&model_folder(folder, case));
             // A fresh session each time: nothing is kept from the run before.
             session = self::session(&machine, &model_folder(folder, case), case);
-            warm(planned.forecast.device_peak() + planned.forecast.host_peak());
-            let outcome = session.run(&job, &AtomicBool::new(false), &mut |_| ()).unwrap_or_else(|e| panic!("{e}"));
+            let mut ballast = Ballast::of(&planned.forecast);
+            let mut progress = |progress: Progress<'_>| {
+                if let Progress::StageStarts { stage, .. } = progress {
+                    ballast.stage_starts(stage);
+                }
+            };
+            let outcome = session.run(&job, &AtomicBool::new(false), &mut progress).unwrap_or_else(|e| panic!("{e}"));
             let stages = outcome.measured.stages.iter();
             ran.runs.push(stages.map(|s| Stage { time: s.time, stall: s.stall, peak: s.device_peak }).collect());
             ran.traces.push(outcome.trace);
@@ -123,11 +130,15 @@ fn run(profile: &Path, folder: &Path) {
     }
 }
 
-/// Touches so much memory and gives it back. A virtual machine such as this project's gives memory that is free to its
-/// host after a second or two, and touching it again takes twenty times as long as on a machine of one's own: without
-/// this a run's time depends on what ran before it.
-fn warm(bytes: Bytes) {
-    drop(Slab::allocate(bytes));
+/// Reads every file below a folder: one that was not read for some minutes may have left the page cache.
+fn read(folder: &Path) {
+    for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
+        if entry.path().is_dir() {
+            read(&entry.path());
+        } else {
+            std::io::copy(&mut std::fs::File::open(entry.path()).unwrap(), &mut std::io::sink()).unwrap();
+        }
+    }
 }
 
 pub(crate) fn session(machine: &Machine, folder: &Path, case: &Case) -> Session {

@@ -20,11 +20,13 @@ pub(crate) struct Width {
     pub vae: u32,
 }
 
-/// Three widths; the last is Wan 1.3B's with three of its thirty blocks. Text encoders have the 24 blocks of UMT5-XXL.
+/// Three widths; the last is Wan 1.3B's with two of its thirty blocks. Text encoders have the 24 blocks of UMT5-XXL.
+/// No stage holds more than 1 GiB, which a virtual machine such as this project's would give to its host at once when it
+/// is freed, see [`Ballast`](crate::ballast::Ballast).
 pub(crate) const WIDTHS: [Width; 3] = [
     Width { name: "narrow", heads: 6, head: 64, ffn: 1536, layers: 8, text: 256, vae: 16 },
-    Width { name: "middle", heads: 8, head: 96, ffn: 3072, layers: 6, text: 512, vae: 32 },
-    Width { name: "wide", heads: 12, head: 128, ffn: 8960, layers: 3, text: 768, vae: 48 },
+    Width { name: "middle", heads: 8, head: 96, ffn: 3072, layers: 6, text: 384, vae: 32 },
+    Width { name: "wide", heads: 12, head: 128, ffn: 8960, layers: 2, text: 512, vae: 48 },
 ];
 
 /// Writes the folders of all widths.

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use loadline_core::{Bytes, DType, Quantiles};
-use loadline_device::disk::{DiskOptions, Report, Way, pass};
+use loadline_device::disk::{DiskOptions, DiskReads, Report, Way, pass};
 use loadline_device::{BlockSource, Segment, Slab, WeightFiles, load_block};
 
 use super::sample::{seconds, spread};
@@ -95,28 +95,22 @@ pub(super) fn copies(amounts: &[u64], threads: usize, rounds: usize, room: u64) 
     copied.unwrap_or_default()
 }
 
-/// Bytes per second of reads through the page cache, as the copy thread makes them: a block into a slot that is there
-/// and was written before.
+/// What one sample moves where a single amount is small: more than caches hold, since runs do not find in them what
+/// they read or allocate.
+const SAMPLE: u64 = 256 << 20;
+
+/// Bytes per second of blocks of cached files as runs load them for the first time, their numbers looked at.
 pub(super) fn cached(scratch: &Scratch, amounts: &[u64], rounds: usize) -> io::Result<Vec<Point>> {
-    let file = File::open(&scratch.path)?;
-    let mut at = 0;
-    // Not zeros, which the operating system hands out as pages that are missing until the first write.
-    let mut slab = vec![1u8; amounts.iter().copied().max().unwrap_or(0) as usize];
-    curve(amounts, rounds, |bytes| {
-        let part = &mut slab[..bytes as usize];
-        // Each read takes the next stretch of the file, since a run does not read the same bytes twice in a row either.
-        let mut result = Ok(());
-        let repeats = ((8 << 20) / bytes).max(1);
-        let time = seconds(|| {
-            for _ in 0..repeats {
-                at = if at + bytes > scratch.bytes { 0 } else { at };
-                if result.is_ok() {
-                    result = file.read_exact_at(part, at);
-                }
-                at += bytes;
-            }
-        });
-        result.map(|()| time / repeats as f64)
+    let mut at = HEADER;
+    curve(amounts, rounds, |block| {
+        let block = block.min(scratch.bytes - HEADER);
+        let bytes = (1024 * block).min(SAMPLE / 4).min(scratch.bytes - HEADER).max(block) / block * block;
+        // Each pass reads what those before it have not, and the file is larger than caches.
+        at = if at + bytes > scratch.bytes { HEADER } else { at };
+        let options = DiskOptions { reads: DiskReads::Buffered, ..DiskOptions::default() };
+        let made = pass(&scratch.path, at..at + bytes, Bytes(block), options, true).map_err(io::Error::other)?;
+        at += bytes;
+        Ok(made.time.as_secs_f64() * block as f64 / bytes as f64)
     })
 }
 
@@ -131,8 +125,8 @@ pub(super) fn blocks(scratch: &Scratch, amounts: &[u64], rounds: usize) -> io::R
         let bytes = (scratch.bytes / 16).min(64 << 20).max(block).min(scratch.bytes - HEADER);
         // Each pass reads what the one before has not, since hosts of virtual machines cache too.
         at = if at + bytes > scratch.bytes { HEADER } else { at };
-        let made =
-            pass(&scratch.path, at..at + bytes, Bytes(block), DiskOptions::default()).map_err(io::Error::other)?;
+        let made = pass(&scratch.path, at..at + bytes, Bytes(block), DiskOptions::default(), false)
+            .map_err(io::Error::other)?;
         at += bytes;
         report = made.report;
         Ok(made.time.as_secs_f64() * block as f64 / bytes as f64)
@@ -206,8 +200,9 @@ pub(super) fn conversion(scratch: &Scratch, from: DType, to: DType, rounds: usiz
 
 /// Bytes per second of allocating device buffers.
 pub(super) fn allocation(amounts: &[u64], rounds: usize) -> Vec<Point> {
+    let largest = amounts.iter().copied().max().unwrap_or(0);
     let allocated = curve(amounts, rounds, |bytes| {
-        let repeats = ((4 << 20) / bytes).clamp(1, 64);
+        let repeats = (SAMPLE.min(largest) / bytes).max(1);
         let mut held = Vec::with_capacity(repeats as usize);
         // All at once, as a stage's slots are.
         let time = seconds(|| held.extend((0..repeats).map(|_| Slab::allocate(Bytes(bytes)))));

@@ -206,7 +206,10 @@ pub(super) fn host(options: &RecordOptions, measured: &Measured) -> HostPart {
 }
 
 pub(super) fn disk(measured: &Measured) -> DiskPart {
-    let cached = rate(&measured.cached, source(measured, "reads of files in the page cache by one thread"));
+    let cached = rate(
+        &measured.cached,
+        source(measured, "blocks of files in the page cache, loaded for the first time by one thread"),
+    );
     let read = match &measured.blocks {
         Some((points, report)) => {
             let way = report.way.map_or_else(String::new, |way| format!(": {way}, {} in flight", report.in_flight));

@@ -31,7 +31,10 @@ pub(crate) struct Imitation {
     pub(crate) tile: Option<String>,
     pub(crate) assumed: Option<String>,
     #[serde(default)]
+    pub(crate) storage: BTreeMap<String, String>,
+    #[serde(default)]
     pub(crate) stored_as: BTreeMap<String, String>,
+    pub(crate) guidance: Option<f64>,
     #[serde(default)]
     pub(crate) on_host: Vec<String>,
     #[serde(default)]

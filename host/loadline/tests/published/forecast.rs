@@ -75,6 +75,7 @@ fn asked(row: &Imitation, model: &Model, storage: &BTreeMap<String, String>) -> 
     request.size = row.size.parse().unwrap();
     request.frames = row.frames;
     request.steps = row.steps;
+    request.guidance = row.guidance.unwrap_or(request.guidance);
     let knobs = KnobChoice {
         cfg: Some(row.cfg.parse().unwrap()),
         storage: storage.iter().map(|(name, dtype)| (name.clone(), dtype.parse().unwrap())).collect(),
@@ -94,7 +95,7 @@ fn plan(row: &Imitation, model: &Model, policy: &Policy, storage: &BTreeMap<Stri
 
 fn forecast(row: &Imitation, policy: &Policy) -> Forecast {
     let model = Model::open_cataloged(&row.model).unwrap();
-    let timed = plan(row, &model, policy, &BTreeMap::new());
+    let timed = plan(row, &model, policy, &row.storage);
     let memory = if row.stored_as.is_empty() { timed.clone() } else { plan(row, &model, policy, &row.stored_as) };
     let stages: Vec<_> = memory.forecast.stages.iter().filter(|s| !row.on_host.contains(&s.name)).collect();
     let largest = stages.iter().max_by_key(|s| s.peak).unwrap();

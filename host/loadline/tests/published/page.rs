@@ -30,6 +30,8 @@ fn layout(row: &Imitation) -> String {
     let mut parts = vec![row.policy.clone()];
     parts.extend(if keeps_all { vec!["everything stays".to_owned()] } else { settings.collect() });
     parts.extend(row.tile.as_ref().map(|tile| format!("tile {tile}")));
+    parts.extend(row.storage.iter().map(|(name, dtype)| format!("{name} in {dtype}")));
+    parts.extend(row.guidance.filter(|scale| *scale <= 1.0).map(|_| "no guidance".to_owned()));
     parts.extend(row.stored_as.iter().map(|(name, dtype)| format!("{name} kept in {dtype}")));
     parts.extend((row.cfg != "sequential").then(|| format!("guidance {}", row.cfg)));
     parts.extend(row.on_host.iter().map(|stage| format!("{stage} on the CPU")));
