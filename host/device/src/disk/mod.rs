@@ -50,8 +50,8 @@ const fn buffers(in_flight: usize) -> usize {
     if count < BUFFERS { count } else { BUFFERS }
 }
 
-/// The most bytes of one read with so many in flight: a buffer of the ring. Disks are fast with several small reads at a
-/// time, or with one large one; small ones are in a cache still when they are looked at.
+/// The most bytes of one read with so many in flight: a buffer of the ring. Disks are fast with several small reads at
+/// a time, or with one large one; small ones are in a cache still when they are looked at.
 const fn read_bytes(in_flight: usize) -> usize {
     RING_BYTES / buffers(in_flight)
 }

@@ -17,7 +17,7 @@ use super::target::Target;
 use super::threads::Threads;
 use super::uring::Uring;
 use super::{BUFFERS, DiskOptions, DiskReads, PAGE, Report, Way, read_bytes};
-use crate::source::{BlockSource, Look, Segment, Sources, WeightFiles};
+use crate::source::{BlockSource, Look, Sources, WeightFiles};
 
 /// Reads of the threads that are in flight at once: as many as disks of today need, and few stacks.
 const THREADS: usize = 4;
@@ -403,7 +403,7 @@ fn mend(job: &Job, stretch: &Stretch, direct: bool, result: io::Result<usize>, b
     }
 }
 
-/// Elements that are converted at a time: what they become is in a cache still when it is written.
+/// Elements that are looked at and taken to their place at a time: they are in a cache still when they are written.
 const PIECE: usize = 16 * 1024;
 
 /// Looks at what a stretch has brought, and takes it to its place.
@@ -412,12 +412,19 @@ fn place(job: &Job, stretch: &Stretch, bytes: &[u8]) -> Result<(), DeviceError> 
     for part in &job.cut.parts[stretch.parts.clone()] {
         let Some(segment) = source.segments.get(part.segment) else { continue };
         let raw = &bytes[part.at..part.at + segment.file_bytes(part.elements)];
-        files.look(segment, part.first, raw, job.look)?;
-        if stretch.straight.is_none() {
-            let place = segment.place + segment.slab_bytes(part.first);
-            // SAFETY: nobody uses the target until the block has come, and no read into this part is in flight.
-            let out = unsafe { job.target.part(place, segment.slab_bytes(part.elements)) };
-            convert(segment, raw, out);
+        for (first, raw) in (part.first..).step_by(PIECE).zip(raw.chunks(segment.file_bytes(PIECE))) {
+            files.look(segment, first, raw, job.look)?;
+            if stretch.straight.is_none() {
+                let elements = PIECE.min(part.first + part.elements - first);
+                let place = segment.place + segment.slab_bytes(first);
+                // SAFETY: nobody uses the target until the block has come, and no read into this part is in flight.
+                let out = unsafe { job.target.part(place, segment.slab_bytes(elements)) };
+                if segment.is_as_stored() {
+                    out.copy_from_slice(raw);
+                } else {
+                    segment.convert(raw, out);
+                }
+            }
         }
     }
     if let (Some(packed), None) = (&source.packed, stretch.straight) {
@@ -426,15 +433,6 @@ fn place(job: &Job, stretch: &Stretch, bytes: &[u8]) -> Result<(), DeviceError> 
         unsafe { job.target.part(at, stretch.needs) }.copy_from_slice(&bytes[..stretch.needs]);
     }
     Ok(())
-}
-
-fn convert(segment: &Segment, raw: &[u8], out: &mut [u8]) {
-    if segment.is_as_stored() {
-        out.copy_from_slice(raw);
-        return;
-    }
-    let pieces = raw.chunks(segment.file_bytes(PIECE)).zip(out.chunks_mut(segment.slab_bytes(PIECE)));
-    pieces.for_each(|(raw, out)| segment.convert(raw, out));
 }
 
 /// What is left to do when every read of a block has come: tensors that have to be known as a whole before they are

@@ -15,10 +15,10 @@ const PROMPT: &str = "Two anthropomorphic cats in comfy boxing gear and bright g
     thirty-five millimetre film with visible grain and natural colours.";
 
 /// What Wan's authors tell it to avoid, in English.
-const NEGATIVE: &str = "Garish colours, overexposed, static, blurred details, subtitles, style of a painting, picture, \
-    still, grey all over, worst quality, low quality, traces of JPEG compression, ugly, incomplete, extra fingers, badly \
-    drawn hands, badly drawn faces, deformed, disfigured, misshapen limbs, fingers grown together, a picture that does \
-    not move, cluttered background, three legs, many people in the background, walking backwards.";
+const NEGATIVE: &str = "Garish colours, overexposed, static, blurred details, subtitles, style of a painting, \
+    picture, still, grey all over, worst quality, low quality, traces of JPEG compression, ugly, incomplete, extra \
+    fingers, badly drawn hands, badly drawn faces, deformed, disfigured, misshapen limbs, fingers grown together, a \
+    picture that does not move, cluttered background, three legs, many people in the background, walking backwards.";
 
 /// One configuration.
 #[derive(Clone, Copy, Debug)]

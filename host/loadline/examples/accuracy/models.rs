@@ -21,8 +21,8 @@ pub(crate) struct Width {
 }
 
 /// Three widths; the last is Wan 1.3B's with two of its thirty blocks. Text encoders have the 24 blocks of UMT5-XXL.
-/// No stage holds more than 1 GiB, which a virtual machine such as this project's would give to its host at once when it
-/// is freed, see [`Ballast`](crate::ballast::Ballast).
+/// No stage holds more than 1 GiB, which a virtual machine such as this project's would give to its host at once when
+/// it is freed, see [`Ballast`](crate::ballast::Ballast).
 pub(crate) const WIDTHS: [Width; 3] = [
     Width { name: "narrow", heads: 6, head: 64, ffn: 1536, layers: 8, text: 256, vae: 16 },
     Width { name: "middle", heads: 8, head: 96, ffn: 3072, layers: 6, text: 384, vae: 32 },

@@ -137,6 +137,8 @@ pub fn calibrated(mut profile: Profile, levels: Vec<LevelPart>) -> Profile {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use loadline_core::{Bytes, Estimate, Tier};
+
     use super::*;
 
     fn sample(operations: f64, computing: f64) -> StageSample {
@@ -167,5 +169,21 @@ mod tests {
     #[test]
     fn few_runs_make_no_level() {
         assert!(levels(&[sample(100.0, 120.0), sample(90.0, 99.0)], "a test").is_empty());
+    }
+
+    #[test]
+    fn where_runs_have_shown_how_far_a_stage_strays_its_loads_stray_no_further() {
+        let recorded = crate::profiles::find("cpu").unwrap().to_machine().unwrap();
+        let times = |machine: &Machine| {
+            let machine = machine.clone().with_cached_files();
+            [Estimate::Fast, Estimate::Median, Estimate::Slow].map(|estimate| {
+                let (block, of_moves) = (Bytes::mib(64), machine.of_moves(estimate));
+                (machine.read_time(block, None, estimate), machine.copy_time(Tier::Host, block, of_moves))
+            })
+        };
+        let [fast, median, slow] = times(&recorded);
+        assert!(!recorded.calibration.is_empty() && fast == median && median == slow);
+        let [fast, still, slow] = times(&Machine { calibration: Vec::new(), ..recorded });
+        assert!(still == median && fast.0 < still.0 && still.0 < slow.0 && fast.1 < slow.1, "{fast:?} {slow:?}");
     }
 }
