@@ -1,13 +1,10 @@
 //! Memory that a run finds as fast as on a machine of one's own.
-#![allow(unsafe_code)] // What it holds is counted by no budget, so it is no slab.
-
-use std::ptr::{self, NonNull};
 
 use loadline::core::{Bytes, Forecast};
-use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
+use loadline::memory::{Domain, within};
 
+/// Large enough to come in large pages, and to be the system's at once when it is freed.
 const PIECE: usize = 32 << 20;
-const PAGE: usize = 4096;
 
 /// Memory that was touched, and is given back as the stages of a run begin.
 ///
@@ -16,14 +13,16 @@ const PAGE: usize = 4096;
 /// would tell what ran before it.
 pub(crate) struct Ballast<'a> {
     forecast: &'a Forecast,
-    pieces: Vec<Piece>,
+    pieces: Vec<Vec<u8>>,
 }
 
 impl<'a> Ballast<'a> {
     /// Touches as much memory as a run will take.
     pub(crate) fn of(forecast: &'a Forecast) -> Self {
         let pieces = whole(forecast.device_peak() + forecast.host_peak());
-        Self { forecast, pieces: (0..pieces).map(|_| Piece::touched()).collect() }
+        // It is the host's memory, so that no stage's peak has it.
+        let touched = |_| within(Domain::Host, || vec![1; PIECE]);
+        Self { forecast, pieces: (0..pieces).map(touched).collect() }
     }
 
     /// Keeps only what later stages take and this one does not.
@@ -37,27 +36,4 @@ impl<'a> Ballast<'a> {
 
 fn whole(bytes: Bytes) -> usize {
     bytes.0.div_ceil(PIECE as u64) as usize
-}
-
-struct Piece(NonNull<u8>);
-
-impl Piece {
-    fn touched() -> Self {
-        let (access, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE);
-        // SAFETY: a new mapping where nothing is, of so many bytes, a byte of each page of which is written.
-        unsafe {
-            let start = mmap_anonymous(ptr::null_mut(), PIECE, access, flags).unwrap();
-            madvise(start, PIECE, Advice::LinuxHugepage).unwrap();
-            let start = NonNull::new(start.cast::<u8>()).unwrap();
-            (0..PIECE).step_by(PAGE).for_each(|page| start.add(page).write_volatile(1));
-            Self(start)
-        }
-    }
-}
-
-impl Drop for Piece {
-    fn drop(&mut self) {
-        // SAFETY: mapped in `touched`, and nobody knows it any more.
-        let _ = unsafe { munmap(self.0.as_ptr().cast(), PIECE) };
-    }
 }
