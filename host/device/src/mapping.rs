@@ -4,7 +4,8 @@ use std::ptr::NonNull;
 
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
 
-/// The page. Mappings start at one, so that they never share a page and reads into them need no bounce buffer.
+/// The page. Mappings start at one, so that they never share a page and reads into them need no bounce buffer; direct
+/// reads go by whole ones, in the file and in memory.
 pub(crate) const PAGE: usize = 4096;
 /// The large page of today's processors.
 const LARGE_PAGE: usize = 2 << 20;

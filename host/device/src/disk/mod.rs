@@ -30,6 +30,7 @@ use std::str::FromStr;
 use loadline_core::Bytes;
 use loadline_core::check::DISK_RING;
 
+pub(crate) use crate::mapping::PAGE;
 pub(crate) use files::WeightFile;
 pub use pass::{Pass, pass};
 pub use reader::{BlockReader, Brought};
@@ -44,20 +45,12 @@ const RING_BYTES: usize = DISK_RING.0 as usize;
 pub const BUFFERS: usize = 8;
 
 /// Buffers of the ring with so many reads in flight: one more where that leaves them large, so that the disk goes on
-/// while what has come is taken to its place.
+/// while what has come is taken to its place. A read fills one at most: disks are fast with several small reads at a
+/// time, or with one large one; small ones are in a cache still when they are looked at.
 const fn buffers(in_flight: usize) -> usize {
     let count = (in_flight + 1).next_power_of_two();
     if count < BUFFERS { count } else { BUFFERS }
 }
-
-/// The most bytes of one read with so many in flight: a buffer of the ring. Disks are fast with several small reads at
-/// a time, or with one large one; small ones are in a cache still when they are looked at.
-const fn read_bytes(in_flight: usize) -> usize {
-    RING_BYTES / buffers(in_flight)
-}
-
-/// Direct reads go by whole pages, in the file and in memory.
-pub(crate) const PAGE: usize = 4096;
 
 /// How weights are to be read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -16,7 +16,7 @@ use super::stretch::{Cut, Stretch, cut};
 use super::target::Target;
 use super::threads::Threads;
 use super::uring::Uring;
-use super::{BUFFERS, DiskOptions, DiskReads, PAGE, Report, Way, read_bytes};
+use super::{BUFFERS, DiskOptions, DiskReads, PAGE, RING_BYTES, Report, Way};
 use crate::source::{BlockSource, Look, Sources, WeightFiles};
 
 /// Reads of the threads that are in flight at once: as many as disks of today need, and few stacks.
@@ -135,7 +135,8 @@ impl BlockReader {
         let mut job =
             Job { sources, block, target, look, cut: Cut::default(), next: 0, flying: 0, error: opened.err() };
         let round = (job.target.start.as_ptr() as usize).is_multiple_of(PAGE);
-        let most = read_bytes(self.options.in_flight);
+        // Without a ring the block has failed already.
+        let most = self.buffers.as_ref().map_or(RING_BYTES, Buffers::bytes);
         job.cut = cut(job.source(), &mut |file| self.reads_directly(&job.sources.files, file), round, most);
         if job.source().length() > job.target.bytes {
             let text = format!("a block of {} bytes does not fit into {}", job.source().length(), job.target.bytes);

@@ -2,13 +2,15 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::ops::Range;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use loadline_core::{Bytes, DType, Quantiles};
-use loadline_device::disk::{DiskOptions, DiskReads, Report, Way, pass};
+use loadline_device::disk::{DiskOptions, DiskReads, Pass, Report, Way, pass};
 use loadline_device::{BlockSource, Segment, Slab, WeightFiles, load_block};
+use loadline_engine::DeviceError;
 
 use super::sample::{seconds, spread};
 
@@ -99,40 +101,52 @@ pub(super) fn copies(amounts: &[u64], threads: usize, rounds: usize, room: u64) 
 /// they read or allocate.
 const SAMPLE: u64 = 256 << 20;
 
-/// Bytes per second of blocks of cached files as runs load them for the first time, their numbers looked at.
-pub(super) fn cached(scratch: &Scratch, amounts: &[u64], rounds: usize) -> io::Result<Vec<Point>> {
-    let mut at = HEADER;
-    curve(amounts, rounds, |block| {
-        let block = block.min(scratch.bytes - HEADER);
-        let bytes = (1024 * block).min(SAMPLE / 4).min(scratch.bytes - HEADER).max(block) / block * block;
-        // Each pass reads what those before it have not, and the file is larger than caches.
-        at = if at + bytes > scratch.bytes { HEADER } else { at };
-        let options = DiskOptions { reads: DiskReads::Buffered, ..DiskOptions::default() };
-        let made = pass(&scratch.path, at..at + bytes, Bytes(block), options, true).map_err(io::Error::other)?;
-        at += bytes;
-        Ok(made.time.as_secs_f64() * block as f64 / bytes as f64)
-    })
-}
-
 /// Tensors lie behind a header, which ends anywhere.
 const HEADER: u64 = 104;
+
+/// Bytes per second of blocks of cached files as runs load them for the first time, their numbers looked at.
+pub(super) fn cached(scratch: &Scratch, amounts: &[u64], rounds: usize) -> io::Result<Vec<Point>> {
+    let options = DiskOptions { reads: DiskReads::Buffered, ..DiskOptions::default() };
+    let bytes = |block: u64| (1024 * block).min(SAMPLE / 4);
+    passes(scratch, amounts, rounds, &bytes, &|range, block| pass(&scratch.path, range, block, options, true))
+        .map(|(points, _)| points)
+}
 
 /// Bytes per second of blocks of these sizes as runs read them, one after the other, and how they are read; nothing
 /// where the file system takes no direct reads.
 pub(super) fn blocks(scratch: &Scratch, amounts: &[u64], rounds: usize) -> io::Result<Option<(Vec<Point>, Report)>> {
-    let (mut at, mut report) = (HEADER, Report::default());
+    let bytes = |_| (scratch.bytes / 16).min(64 << 20);
+    let made = passes(scratch, amounts, rounds, &bytes, &|range, block| {
+        pass(&scratch.path, range, block, DiskOptions::default(), false)
+    })?;
+    let direct = made.1.way.is_some_and(|way| way != Way::Buffered);
+    Ok(direct.then_some(made))
+}
+
+/// Makes a pass.
+type Making<'a> = &'a dyn Fn(Range<u64>, Bytes) -> Result<Pass, DeviceError>;
+
+/// Bytes per second of passes in blocks of these sizes, over so many bytes as `bytes` says for a block or one block,
+/// and how the last one was read.
+fn passes(
+    scratch: &Scratch,
+    amounts: &[u64],
+    rounds: usize,
+    bytes: &dyn Fn(u64) -> u64,
+    make: Making<'_>,
+) -> io::Result<(Vec<Point>, Report)> {
+    let (mut at, mut report, room) = (HEADER, Report::default(), scratch.bytes - HEADER);
     let points = curve(amounts, rounds, |block| {
-        let bytes = (scratch.bytes / 16).min(64 << 20).max(block).min(scratch.bytes - HEADER);
-        // Each pass reads what the one before has not, since hosts of virtual machines cache too.
+        let block = block.min(room);
+        let bytes = bytes(block).min(room).max(block) / block * block;
+        // Each pass reads what the one before has not: caches of this machine and of hosts are smaller than the file.
         at = if at + bytes > scratch.bytes { HEADER } else { at };
-        let made = pass(&scratch.path, at..at + bytes, Bytes(block), DiskOptions::default(), false)
-            .map_err(io::Error::other)?;
+        let made = make(at..at + bytes, Bytes(block)).map_err(io::Error::other)?;
         at += bytes;
         report = made.report;
         Ok(made.time.as_secs_f64() * block as f64 / bytes as f64)
     })?;
-    let direct = report.way.is_some_and(|way| way != Way::Buffered);
-    Ok(direct.then_some((points, report)))
+    Ok((points, report))
 }
 
 /// Bytes per second of direct reads of `block` bytes by some threads at once; nothing where the file system takes none.
