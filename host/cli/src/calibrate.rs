@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args as ClapArgs;
-use loadline::core::ContentHash;
-use loadline::{Error, StageSample, TraceFile, calibrated, errors, levels, profiles};
+use loadline::core::{ContentHash, StageKind};
+use loadline::{Error, Scattered, StageErrors, StageSample, TraceFile, calibrated, errors, levels, profiles};
+use serde_json::json;
 
 use crate::model::print_json;
 
@@ -33,41 +34,14 @@ pub(crate) fn run(args: &CalibrateArgs) -> Result<(), Error> {
         files(&args.traces)?.iter().map(|path| TraceFile::read(path)).collect::<Result<_, _>>()?;
     let samples = matching(&traces, &profile.hash(), &args.profile)?;
     let table = errors(&samples);
-    let levels = levels(
-        &samples,
-        &format!("{} runs, by loadline calibrate", traces.iter().filter(|t| !t.samples.is_empty()).count()),
-    );
+    let runs = traces.iter().filter(|t| !t.samples.is_empty()).count();
+    let (levels, scattered) = levels(&samples, &format!("{runs} runs, by loadline calibrate"));
     if args.json {
-        print_json(&serde_json::json!({ "schema": "loadline-calibration/1", "stages": table, "levels": levels }));
+        let schema = "loadline-calibration/1";
+        print_json(&json!({ "schema": schema, "stages": table, "levels": levels, "scattered": scattered }));
     } else {
-        say!(
-            "{:<14} {:<5} {:>5} {:>9} {:>9} {:>9} {:>9} {:>8} {:>7}",
-            "stage",
-            "type",
-            "runs",
-            "median",
-            "p10",
-            "p90",
-            "worst",
-            "covered",
-            "width"
-        );
-        for e in &table {
-            let percent = |share: f64| format!("{:+.1} %", 100.0 * share);
-            let (kind, dtype) = (serde_json::json!(e.stage), e.dtype.name());
-            say!(
-                "{:<14} {dtype:<5} {:>5} {:>9} {:>9} {:>9} {:>9} {:>6.0} % {:>5.0} %",
-                kind.as_str().unwrap_or_default(),
-                e.runs,
-                percent(e.median),
-                percent(e.p10),
-                percent(e.p90),
-                percent(e.worst),
-                100.0 * e.covered,
-                100.0 * e.width
-            );
-        }
-        say!("errors are the forecast against what was measured: +5 % is a forecast too long");
+        table_of(&table);
+        scattered.iter().for_each(|kind| say!("{}", no_level(kind)));
     }
     let Some(output) = &args.output else {
         if !args.json {
@@ -76,8 +50,9 @@ pub(crate) fn run(args: &CalibrateArgs) -> Result<(), Error> {
         return Ok(());
     };
     if levels.is_empty() {
-        let least = loadline::RUNS_LEAST;
-        return Err(Error::Request(format!("too few runs: a level needs {least} of a kind; save more with --trace")));
+        let few = || format!("too few runs: a level needs {} of a kind; save more with --trace", loadline::RUNS_LEAST);
+        let text = scattered.first().map_or_else(few, |kind| format!("nothing was written: {}", no_level(kind)));
+        return Err(Error::Request(text));
     }
     let text = calibrated(profile, levels).to_json().map_err(|e| bad(&e))?;
     loadline::write_whole(output, |out| out.write_all(text.as_bytes()))?;
@@ -85,6 +60,52 @@ pub(crate) fn run(args: &CalibrateArgs) -> Result<(), Error> {
         say!("wrote {}; use it with --gpu {}", output.display(), output.display());
     }
     Ok(())
+}
+
+fn table_of(table: &[StageErrors]) {
+    say!(
+        "{:<14} {:<5} {:>5} {:>9} {:>9} {:>9} {:>9} {:>8} {:>7}",
+        "stage",
+        "type",
+        "runs",
+        "median",
+        "p10",
+        "p90",
+        "worst",
+        "covered",
+        "width"
+    );
+    for e in table {
+        let percent = |share: f64| format!("{:+.1} %", 100.0 * share);
+        say!(
+            "{:<14} {:<5} {:>5} {:>9} {:>9} {:>9} {:>9} {:>6.0} % {:>5.0} %",
+            name(e.stage),
+            e.dtype.name(),
+            e.runs,
+            percent(e.median),
+            percent(e.p10),
+            percent(e.p90),
+            percent(e.worst),
+            100.0 * e.covered,
+            100.0 * e.width
+        );
+    }
+    say!("errors are the forecast against what was measured: +5 % is a forecast too long");
+}
+
+fn no_level(kind: &Scattered) -> String {
+    format!(
+        "no level of {} {}: its runs took from {:.2} to {:.0} times as long as their operations; run again on a machine \
+         that does nothing else, or with a larger model",
+        name(kind.stage),
+        kind.dtype.name(),
+        kind.low,
+        kind.high
+    )
+}
+
+fn name(stage: StageKind) -> String {
+    json!(stage).as_str().unwrap_or_default().to_owned()
 }
 
 /// The files given, and those in the folders given, sorted.

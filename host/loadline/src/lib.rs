@@ -32,7 +32,8 @@ pub mod synth;
 pub mod workshop;
 
 pub use calibration::{
-    RUNS_LEAST, StageErrors, StageSample, TraceFile, calibrated, errors, levels, nearest_rank, run_record, samples,
+    RUNS_LEAST, Scattered, StageErrors, StageSample, TraceFile, calibrated, errors, levels, nearest_rank, run_record,
+    samples,
 };
 pub use error::{Error, ErrorClass};
 pub use gpu::{Gpu, GpuFacts, On};

@@ -52,7 +52,8 @@ pub(crate) fn calibrate(profile: &Path, folder: &Path) {
     let known: Vec<StageSample> =
         compare(&machine(profile), folder).into_iter().filter(|c| !c.case.held_out).flat_map(|c| c.samples).collect();
     let source = format!("{} stages of runs of the accuracy corpus whose shapes are not held out", known.len());
-    let levels = levels(&known, &source);
+    let (levels, scattered) = levels(&known, &source);
+    assert!(scattered.is_empty(), "runs that no level is made of: {scattered:?}");
     for level in &levels {
         let f = level.factor.spread;
         let start = level.start_ns.as_ref().map_or(0.0, |known| known.value / 1e6);

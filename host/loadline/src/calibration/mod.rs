@@ -72,9 +72,23 @@ fn sample(job: &Job, machine: &Machine, forecast: &Forecast, measured: &StageMea
     })
 }
 
-/// The levels that runs show, sorted; none for a kind of stage with fewer than [`RUNS_LEAST`] runs.
+/// A kind of stage whose runs lie so far apart that no level is made of them.
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
+pub struct Scattered {
+    /// The kind of stage.
+    pub stage: StageKind,
+    /// The type of its matrix products.
+    pub dtype: DType,
+    /// The ends of the factors that a level would have had.
+    pub low: f64,
+    /// The upper end.
+    pub high: f64,
+}
+
+/// What runs show: levels, sorted, none for a kind of stage with fewer than [`RUNS_LEAST`] runs, and the kinds whose
+/// factors nobody would believe ([`LevelPart::FACTORS`]).
 #[must_use]
-pub fn levels(samples: &[StageSample], source: &str) -> Vec<LevelPart> {
+pub fn levels(samples: &[StageSample], source: &str) -> (Vec<LevelPart>, Vec<Scattered>) {
     let mut kinds: Vec<(StageKind, DType)> = samples.iter().map(|s| (s.stage, s.dtype)).collect();
     kinds.sort_unstable();
     kinds.dedup();
@@ -94,7 +108,16 @@ pub fn levels(samples: &[StageSample], source: &str) -> Vec<LevelPart> {
         let runs = factors.len() as u64;
         Some(LevelPart { stage, dtype, runs, start_ns, factor: Figure { spread, provenance, source } })
     };
-    kinds.into_iter().filter_map(level).collect()
+    let believed = |level: &LevelPart| {
+        let Quantiles { p10, p90, .. } = level.factor.spread;
+        LevelPart::FACTORS.contains(&p10) && LevelPart::FACTORS.contains(&p90)
+    };
+    let (made, left): (Vec<_>, Vec<_>) = kinds.into_iter().filter_map(level).partition(believed);
+    let scattered = |LevelPart { stage, dtype, factor, .. }| {
+        let Quantiles { p10: low, p90: high, .. } = factor.spread;
+        Scattered { stage, dtype, low, high }
+    };
+    (made, left.into_iter().map(scattered).collect())
 }
 
 /// The factor of each run for a start, sorted.
@@ -150,7 +173,8 @@ mod tests {
     #[test]
     fn a_level_is_the_middle_of_what_runs_took() {
         let samples: Vec<_> = (0..11).map(|i| sample(100.0, 110.0 + f64::from(i))).collect();
-        let levels = levels(&samples, "a test");
+        let (levels, scattered) = levels(&samples, "a test");
+        assert!(scattered.is_empty());
         assert_eq!(levels.len(), 1);
         assert_eq!((levels[0].runs, levels[0].factor.spread.p50), (11, 1.15));
         assert!(levels[0].factor.spread.p10 < 1.12 && levels[0].factor.spread.p90 > 1.18);
@@ -159,7 +183,7 @@ mod tests {
     #[test]
     fn what_every_stage_takes_on_top_is_its_start_and_no_factor() {
         let samples: Vec<_> = (1..=20).map(|i| f64::from(i) * 1e6).map(|o| sample(o, 1.3 * (o + 2e6))).collect();
-        let level = levels(&samples, "a test").remove(0);
+        let level = levels(&samples, "a test").0.remove(0);
         let start = level.start_ns.unwrap().value;
         assert!((start / 2e6 - 1.0).abs() < 0.05, "{start}");
         let Quantiles { p10, p50, p90 } = level.factor.spread;
@@ -169,7 +193,15 @@ mod tests {
 
     #[test]
     fn few_runs_make_no_level() {
-        assert!(levels(&[sample(100.0, 120.0), sample(90.0, 99.0)], "a test").is_empty());
+        assert_eq!(levels(&[sample(100.0, 120.0), sample(90.0, 99.0)], "a test"), (vec![], vec![]));
+    }
+
+    #[test]
+    fn runs_on_a_machine_that_stood_still_make_no_level() {
+        let samples: Vec<_> = [110.0, 120.0, 130.0, 140.0, 117_224.0].map(|computing| sample(100.0, computing)).into();
+        let (levels, scattered) = levels(&samples, "a test");
+        assert!(levels.is_empty());
+        assert!(scattered[0].low < 1.2 && scattered[0].high > 500.0, "{scattered:?}");
     }
 
     #[test]

@@ -13,8 +13,6 @@ const TIME_NS: RangeInclusive<f64> = 1e-3..=3.6e12;
 const SHARE: RangeInclusive<f64> = 1e-3..=1.0;
 /// More work takes no less time, but one disturbed recording of a few milliseconds can make it look so by half.
 const TIME_LEAST: f64 = 0.5;
-/// A stage that took a hundredth or a hundred times of its forecast is another stage.
-const LEVEL: RangeInclusive<f64> = 0.01..=100.0;
 /// Up to ten minutes before a stage gets going.
 const START_NS: RangeInclusive<f64> = 0.0..=6e11;
 /// Whatever a measurement counts.
@@ -65,7 +63,7 @@ impl Lint {
         if let Some(start) = &level.start_ns {
             self.known(&format!("{at}.start_ns"), start, &START_NS);
         }
-        self.figure(&format!("{at}.factor"), &level.factor, &LEVEL);
+        self.figure(&format!("{at}.factor"), &level.factor, &LevelPart::FACTORS);
     }
 
     fn site(&mut self, at: &str, table: &SiteRows) {

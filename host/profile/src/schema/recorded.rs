@@ -1,6 +1,7 @@
 //! What a recording adds to a part: tables of shapes, and figures that people and other tools read.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 use loadline_core::{DType, Op, Provenance, Quantiles, SitePoint, StageKind};
@@ -99,6 +100,12 @@ pub struct LevelPart {
     pub start_ns: Option<Known<f64>>,
     /// The multiple; p10 is the fast end.
     pub factor: Figure,
+}
+
+impl LevelPart {
+    /// The factors that are believed: a stage that took less than a hundredth of its operations, or more than a hundred
+    /// times as long, was something else.
+    pub const FACTORS: RangeInclusive<f64> = 0.01..=100.0;
 }
 
 /// Figures that the time model does not use: they are there for people, for `doctor`, and for later models.
