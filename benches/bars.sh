@@ -32,4 +32,4 @@ mkdir -p target/full-size
 benches/disk.sh target/full-size
 echo "## Cold start, bound 0.90"
 echo
-python3 benches/cold_start.py target/release/loadline target/full-size
+python3 benches/cold_start.py target/release/loadline target/release/examples/disk_pass target/full-size

@@ -1,62 +1,77 @@
 #!/usr/bin/env python3
 """How fast a model's weights arrive in a cold run, against the disk's own rate.
 
-    cold_start.py LOADLINE FOLDER [--rounds N] [--keep]
+    cold_start.py LOADLINE READER FOLDER [--rounds N] [--keep]
 
-LOADLINE is the built program. FOLDER gets Wan 2.1 1.3B with random weights (3 GB), which are deleted at the end unless
---keep is given. In each round the files are dropped from the page cache and a run loads all blocks of the denoiser, with
-the denoiser's first blocks computing meanwhile; before and after it they are read past the page cache as fast as the
-disk gives them. Once with several reads in flight against eight threads with requests of 1 MiB, once from start to end
-against one request of 8 MiB at a time. Printed are the medians over the rounds; the bound is a share of 0.90.
+LOADLINE is the built program, READER the built example `disk_pass`. FOLDER gets Wan 2.1 1.3B with random weights (3 GB),
+which are deleted at the end unless --keep is given. In each round the files are dropped from the page cache and a run
+loads all blocks of the denoiser, with the denoiser's first blocks computing meanwhile; before and after it they are read
+past the page cache as fast as the disk gives them. Once with several reads in flight against eight threads with requests
+of 1 MiB, once from start to end against one request of 8 MiB at a time. Printed are the medians over the rounds and the
+ends; the bound is a share of 0.90.
 """
 import argparse
-import ctypes
 import json
-import mmap
 import os
 import pathlib
 import shutil
 import statistics
 import subprocess
 import sys
-import threading
-import time
 
-MIB = 1 << 20
-LARGE = 2 * MIB
-RUN = ["--device", "cpu", "--prompt", "a red ball on a beach", "--size", "128x96", "--frames", "5", "--steps", "1",
-       "--guidance", "1", "--vram", "6GiB", "--ram", "160MiB", "--policy", "manual-swap", "--set", "blocks_to_swap=0"]
-# What runs do, and the disk's own way of doing the same: threads and bytes of a request.
-WAYS = {"in parallel": (["--disk-depth", "8"], 8, MIB), "from start to end": (["--disk-depth", "1"], 1, 8 * MIB)}
+RUN = ["--device", "cpu", "--prompt", "a red ball on a beach", "--steps", "1", "--guidance", "1", "--vram", "6GiB",
+       "--ram", "160MiB", "--policy", "manual-swap", "--set", "blocks_to_swap=0"]
+# The work beside loading, by the tokens of a block.
+SIZES = {4: ["--size", "32x32", "--frames", "1"], 96: ["--size", "128x96", "--frames", "5"]}
+# What runs do, and the disk's own way of doing the same: threads and MiB of a request.
+WAYS = {"in parallel": (["--disk-depth", "8"], 8, 1), "from start to end": (["--disk-depth", "1"], 1, 8)}
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("loadline", type=pathlib.Path)
+    parser.add_argument("reader", type=pathlib.Path)
     parser.add_argument("folder", type=pathlib.Path)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--keep", action="store_true")
     options = parser.parse_args()
+    options.folder.mkdir(parents=True, exist_ok=True)
     model = options.folder / "wan-1.3b-short"
     if not model.exists():
         layers = ["--layers", "text_encoder=2"]
         command = [options.loadline, "model", "synth", "wan2.1-t2v-1.3b", "-o", model, "--storage", "bf16", *layers]
         subprocess.run(list(map(str, command)), check=True, stdout=subprocess.DEVNULL)
-    seen = {way: [] for way in WAYS}
-    for _ in range(options.rounds):
-        for way, (flags, threads, request) in WAYS.items():
-            # What lies below a virtual disk may cache: the faster of a reading before and one after counts.
-            before, arrived = disk(model, threads, request), arrival(options.loadline, model, flags)
-            seen[way].append((max(before, disk(model, threads, request)), *arrived))
+    for _, threads, request in WAYS.values():
+        # What lies below a virtual disk may cache: a reading that does not count fills that cache.
+        disk(options.reader, model, threads, request)
     print("| weights of a cold run | MB/s | the disk's own | share | the first block computes |")
     print("|---|---|---|---|---|")
-    for way, rounds in seen.items():
-        own, rate = (statistics.median(r[n] for r in rounds) / 1e6 for n in (0, 1))
-        share = statistics.median(r[1] / r[0] for r in rounds)
-        early = statistics.median(r[2] for r in rounds)
-        print(f"| {way} | {rate:.0f} | {own:.0f} | {share:.2f} | when {100 * early:.0f} % of the time of loading are over |")
+    for tokens, size in SIZES.items():
+        for row in measure(options, model, size):
+            print(row.format(tokens))
     if not options.keep:
         shutil.rmtree(model)
+
+
+def measure(options, model, size):
+    """A row for each way."""
+    own, arrived = {way: [] for way in WAYS}, {way: [] for way in WAYS}
+    for _ in range(options.rounds):
+        for way, (flags, threads, request) in WAYS.items():
+            own[way].append(disk(options.reader, model, threads, request))
+            arrived[way].append(arrival(options.loadline, model, size + flags))
+            own[way].append(disk(options.reader, model, threads, request))
+    for way in WAYS:
+        rates, firsts = zip(*arrived[way])
+        early = 100 * statistics.median(firsts)
+        share = statistics.median(rates) / statistics.median(own[way])
+        yield (f"| {way}, beside blocks of {{}} tokens | {span(rates)} | {span(own[way])} | {share:.2f} "
+               f"| when {early:.0f} % of the time of loading are over |")
+
+
+def span(rates):
+    middle, low, high = (rate / 1e6 for rate in (statistics.median(rates), min(rates), max(rates)))
+    return f"{middle:.0f} ({low:.0f}-{high:.0f})"
 
 
 def weights(model):
@@ -71,38 +86,11 @@ def drop(model):
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def large(size):
-    """Memory in large pages, from the start of one on, as the program's buffers are."""
-    memory = mmap.mmap(-1, size + LARGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    memory.madvise(mmap.MADV_HUGEPAGE)
-    start = -ctypes.addressof(ctypes.c_char.from_buffer(memory)) % LARGE
-    memory[start] = 1
-    return memoryview(memory)[start:start + size]
-
-
-def disk(model, threads, request):
+def disk(reader, model, threads, request):
     """Bytes per second of direct reads of the denoiser's files, in order."""
     drop(model)
-    files = [os.open(path, os.O_RDONLY | os.O_DIRECT) for path in weights(model)]
-    pieces = [(file, at) for file in files for at in range(0, os.fstat(file).st_size // request * request, request)]
-    order, lock = iter(pieces), threading.Lock()
-
-    def read():
-        buffer = large(request)
-        while True:
-            with lock:
-                piece = next(order, None)
-            if piece is None:
-                return
-            os.preadv(piece[0], [buffer], piece[1])
-
-    workers = [threading.Thread(target=read) for _ in range(threads)]
-    begun = time.monotonic()
-    [worker.start() for worker in workers]
-    [worker.join() for worker in workers]
-    took = time.monotonic() - begun
-    [os.close(file) for file in files]
-    return len(pieces) * request / took
+    command = [reader, "rate", threads, request, *weights(model)]
+    return float(subprocess.run(list(map(str, command)), check=True, stdout=subprocess.PIPE, text=True).stdout)
 
 
 def arrival(loadline, model, flags):

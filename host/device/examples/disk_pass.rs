@@ -3,14 +3,18 @@
 //! `cargo run --release -p loadline-device --example disk_pass -- FOLDER [GIB] [BUSY]` makes a file of so many GiB in
 //! the folder (4), reads parts of it that nobody has read before, and removes it. While it reads, so many threads
 //! compute (0).
+//!
+//! `disk_pass rate THREADS MIB FILE...` prints how many bytes in a second so many threads read from the files, in
+//! requests of so many MiB, past the page cache and into memory for all of them: into one buffer that a cache holds it
+//! is faster.
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, clippy::disallowed_methods)]
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Barrier, Mutex};
 use std::time::Instant;
 
 use loadline_core::Bytes;
@@ -31,8 +35,14 @@ type Read<'a> = Box<dyn Fn(&Path, u64) -> f64 + 'a>;
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
+    if let [mode, threads, request, files @ ..] = &args[..]
+        && mode == "rate"
+    {
+        println!("{:.0}", rate(threads.parse().unwrap(), request.parse::<usize>().unwrap() << 20, files));
+        return;
+    }
     let Some(folder) = args.first() else {
-        eprintln!("usage: disk_pass FOLDER [GIB] [BUSY]");
+        eprintln!("usage: disk_pass FOLDER [GIB] [BUSY], or disk_pass rate THREADS MIB FILE...");
         std::process::exit(2);
     };
     let number = |n: usize, default: u64| args.get(n).map_or(default, |text| text.parse().unwrap());
@@ -43,6 +53,31 @@ fn main() {
     let rates = while_busy(busy, || measure(&path, bytes, &kinds));
     std::fs::remove_file(&path).unwrap();
     print(&kinds, &rates, busy);
+}
+
+/// Bytes per second of reading all whole requests of the files.
+fn rate(threads: usize, request: usize, files: &[String]) -> f64 {
+    let open = |path: &String| OpenOptions::new().read(true).custom_flags(libc::O_DIRECT).open(path).unwrap();
+    let files: Vec<File> = files.iter().map(open).collect();
+    let requests = |file: &File| file.metadata().unwrap().len() / request as u64;
+    let places = files.iter().flat_map(|file| (0..requests(file)).map(move |n| (file, n * request as u64)));
+    let places: Vec<(&File, u64)> = places.collect();
+    let mut memory = large_pages(places.len() * request);
+    let start = memory.as_ptr().align_offset(LARGE);
+    let next = Mutex::new(memory[start..].chunks_mut(request).zip(&places));
+    let begun = Instant::now();
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let asked = next.lock().unwrap().next();
+                    let Some((memory, (file, from))) = asked else { return };
+                    file.read_exact_at(memory, *from).unwrap();
+                }
+            });
+        }
+    });
+    (places.len() * request) as f64 / begun.elapsed().as_secs_f64()
 }
 
 /// Bytes that nothing between here and the disk can make fewer.

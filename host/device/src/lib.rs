@@ -18,6 +18,7 @@ mod mapping;
 pub mod memory;
 mod slab;
 mod source;
+mod stream;
 mod system;
 
 pub use cached::cached_share;

@@ -421,7 +421,7 @@ fn place(job: &Job, stretch: &Stretch, bytes: &[u8]) -> Result<(), DeviceError> 
                 // SAFETY: nobody uses the target until the block has come, and no read into this part is in flight.
                 let out = unsafe { job.target.part(place, segment.slab_bytes(elements)) };
                 if segment.is_as_stored() {
-                    out.copy_from_slice(raw);
+                    crate::stream::copy(raw, out);
                 } else {
                     segment.convert(raw, out);
                 }
