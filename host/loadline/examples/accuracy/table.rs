@@ -78,29 +78,38 @@ pub(crate) fn print(profile: &Path, folder: &Path) {
         );
         println!("|---|---|---|---|---|---|---|---|---|");
         let samples: Vec<StageSample> = of.iter().flat_map(|c| c.samples.clone()).collect();
-        for e in errors(&samples) {
-            let of_kind = |s: &&StageSample| (s.stage, s.dtype) == (e.stage, e.dtype);
-            let absolute = sorted(samples.iter().filter(of_kind).map(|s| (s.forecast.p50 / s.measured - 1.0).abs()));
-            println!(
-                "| {:?} | {} | {} | {:+.1} % (\\|.\\| {:.1} %) | {:.1} % | {:+.1} % | {:.1} % | {:.0} % | {:.0} % |",
-                e.stage,
-                e.dtype,
-                e.runs,
-                100.0 * e.median,
-                100.0 * nearest_rank(&absolute, 0.5),
-                100.0 * nearest_rank(&absolute, 0.9),
-                100.0 * e.worst,
-                100.0 * spread(&of, e.stage, e.dtype),
-                100.0 * e.covered,
-                100.0 * e.width
-            );
-        }
+        let alone = |stage, dtype: DType| (dtype.name().to_owned(), 100.0 * spread(&of, stage, dtype));
+        rows(&samples, &alone);
+        // One type stands for both.
+        let both: Vec<_> = samples.into_iter().map(|s| StageSample { dtype: DType::F32, ..s }).collect();
+        let mean = |stage| [DType::F32, DType::Bf16].map(|dtype| 50.0 * spread(&of, stage, dtype)).iter().sum();
+        rows(&both, &|stage, _| ("both".to_owned(), mean(stage)));
     }
     if std::env::var("WORST").is_ok() {
         worst(&compared);
     }
     memory(&compared);
     naive(&compared);
+}
+
+/// A row for each kind of stage and type, whose name and spread of equal runs, in percent, `of` tells.
+fn rows(samples: &[StageSample], of: &dyn Fn(StageKind, DType) -> (String, f64)) {
+    for e in errors(samples) {
+        let of_kind = |s: &&StageSample| (s.stage, s.dtype) == (e.stage, e.dtype);
+        let absolute = sorted(samples.iter().filter(of_kind).map(|s| (s.forecast.p50 / s.measured - 1.0).abs()));
+        let (dtype, spread) = of(e.stage, e.dtype);
+        println!(
+            "| {:?} | {dtype} | {} | {:+.1} % (\\|.\\| {:.1} %) | {:.1} % | {:+.1} % | {spread:.1} % | {:.0} % | {:.0} % |",
+            e.stage,
+            e.runs,
+            100.0 * e.median,
+            100.0 * nearest_rank(&absolute, 0.5),
+            100.0 * nearest_rank(&absolute, 0.9),
+            100.0 * e.worst,
+            100.0 * e.covered,
+            100.0 * e.width
+        );
+    }
 }
 
 /// The median interquartile range of equal runs, as a share of their median.

@@ -36,12 +36,11 @@ pub struct StageSample {
 /// The fewest runs that a level is made of: fewer say nothing about the spread.
 pub const RUNS_LEAST: usize = 5;
 
-/// Quantiles of the runs' factors that are the ends of the interval.
-const LOW: f64 = 0.10;
-const HIGH: f64 = 0.90;
+/// The share of the runs' factors that the interval holds.
+const HELD: f64 = 0.85;
 
 /// How much further out the ends lie, as a share: runs to come have shapes that none of these had.
-const OTHER_SHAPES: f64 = 0.02;
+const OTHER_SHAPES: f64 = 0.01;
 
 /// The longest start, as a share of the median stage's operations, and how many steps lead there.
 const START_MOST: f64 = 1.0;
@@ -100,9 +99,9 @@ pub fn levels(samples: &[StageSample], source: &str) -> (Vec<LevelPart>, Vec<Sca
         }
         let start = start(&of_kind);
         let factors = factors(&of_kind, start);
-        let at = |share| nearest_rank(&factors, share);
-        let (low, high) = (at(LOW) * (1.0 - OTHER_SHAPES), at(HIGH) * (1.0 + OTHER_SHAPES));
-        let spread = Quantiles { p10: low, p50: at(0.5), p90: high };
+        let (low, high) = shortest(&factors);
+        let (low, high) = (low * (1.0 - OTHER_SHAPES), high * (1.0 + OTHER_SHAPES));
+        let spread = Quantiles { p10: low, p50: nearest_rank(&factors, 0.5), p90: high };
         let (provenance, source) = (Provenance::Measured, source.to_owned());
         let start_ns = Some(Known { value: start, provenance, source: source.clone() });
         let runs = factors.len() as u64;
@@ -127,6 +126,14 @@ fn factors(samples: &[&StageSample], start: f64) -> Vec<f64> {
     let mut factors: Vec<f64> = samples.iter().map(factor).collect();
     factors.sort_by(f64::total_cmp);
     factors
+}
+
+/// The ends of the shortest interval that holds [`HELD`] of the sorted factors, as a ratio of its ends. Single runs that
+/// something held up lie on one side, so that equal shares below and above would make it as wide as they are far.
+fn shortest(factors: &[f64]) -> (f64, f64) {
+    let held = ((HELD * factors.len() as f64).ceil() as usize).clamp(1, factors.len().max(1));
+    let ends = factors.windows(held).filter_map(|run| Some((*run.first()?, *run.last()?)));
+    ends.min_by(|a, b| (a.1 / a.0).total_cmp(&(b.1 / b.0))).unwrap_or((1.0, 1.0))
 }
 
 /// The start, in nanoseconds of operations, with which the factors of the runs lie closest to each other: shares of the
@@ -178,6 +185,14 @@ mod tests {
         assert_eq!(levels.len(), 1);
         assert_eq!((levels[0].runs, levels[0].factor.spread.p50), (11, 1.15));
         assert!(levels[0].factor.spread.p10 < 1.12 && levels[0].factor.spread.p90 > 1.18);
+    }
+
+    #[test]
+    fn a_few_runs_that_were_held_up_make_no_interval_wider() {
+        let run = |i: u32| sample(100.0, if i.is_multiple_of(8) { 200.0 } else { 100.0 + f64::from(i) / 8.0 });
+        let (levels, _) = levels(&(0..40).map(run).collect::<Vec<_>>(), "a test");
+        let Quantiles { p10, p50, p90 } = levels[0].factor.spread;
+        assert!(p10 > 0.97 && p50 < 1.04 && p90 < 1.08, "{p10} {p50} {p90}");
     }
 
     #[test]
