@@ -128,8 +128,8 @@ fn factors(samples: &[&StageSample], start: f64) -> Vec<f64> {
     factors
 }
 
-/// The ends of the shortest interval that holds [`HELD`] of the sorted factors, as a ratio of its ends. Single runs that
-/// something held up lie on one side, so that equal shares below and above would make it as wide as they are far.
+/// The ends of the interval that holds [`HELD`] of the sorted factors and is the shortest by the ratio of its ends.
+/// Runs that something held up lie on one side: equal shares below and above would make it as wide as they are far.
 fn shortest(factors: &[f64]) -> (f64, f64) {
     let held = ((HELD * factors.len() as f64).ceil() as usize).clamp(1, factors.len().max(1));
     let ends = factors.windows(held).filter_map(|run| Some((*run.first()?, *run.last()?)));
