@@ -13,6 +13,7 @@ use crate::disk::{BlockReader, DiskOptions, Report, Target};
 use crate::memory::{Domain, within};
 use crate::slab::Slab;
 use crate::source::{BlockSource, Look, Sources, WeightFiles};
+use crate::turns::take_short_turns;
 
 struct Order {
     load: LoadOrder,
@@ -52,7 +53,10 @@ impl Copier {
         let reader = BlockReader::new(options);
         let (failing, report) = (reader.failing(), reader.report());
         let (worker, pace) = (Arc::clone(&shared), Arc::clone(&slower));
-        let run = move || within(Domain::Host, || work(&worker, Lane::new(reader, pace, clock)));
+        let run = move || {
+            take_short_turns();
+            within(Domain::Host, || work(&worker, Lane::new(reader, pace, clock)));
+        };
         let thread = std::thread::Builder::new().name("loadline-copy".into()).spawn(run)?;
         Ok(Self { shared, slower, failing, report, thread: Some(thread) })
     }

@@ -20,6 +20,7 @@ mod slab;
 mod source;
 mod stream;
 mod system;
+mod turns;
 
 pub use cached::cached_share;
 pub use copier::load_block;

@@ -414,17 +414,21 @@ fn place(job: &Job, stretch: &Stretch, bytes: &[u8]) -> Result<(), DeviceError> 
         let Some(segment) = source.segments.get(part.segment) else { continue };
         let raw = &bytes[part.at..part.at + segment.file_bytes(part.elements)];
         for (first, raw) in (part.first..).step_by(PIECE).zip(raw.chunks(segment.file_bytes(PIECE))) {
-            files.look(segment, first, raw, job.look)?;
-            if stretch.straight.is_none() {
-                let elements = PIECE.min(part.first + part.elements - first);
-                let place = segment.place + segment.slab_bytes(first);
-                // SAFETY: nobody uses the target until the block has come, and no read into this part is in flight.
-                let out = unsafe { job.target.part(place, segment.slab_bytes(elements)) };
-                if segment.is_as_stored() {
-                    crate::stream::copy(raw, out);
-                } else {
-                    segment.convert(raw, out);
-                }
+            if stretch.straight.is_some() {
+                files.look(segment, first, raw, job.look)?;
+                continue;
+            }
+            let elements = PIECE.min(part.first + part.elements - first);
+            let place = segment.place + segment.slab_bytes(first);
+            // SAFETY: nobody uses the target until the block has come, and no read into this part is in flight.
+            let out = unsafe { job.target.part(place, segment.slab_bytes(elements)) };
+            if !segment.is_as_stored() {
+                files.look(segment, first, raw, job.look)?;
+                segment.convert(raw, out);
+            } else if job.look == Look::Away {
+                crate::stream::copy(raw, out);
+            } else if crate::stream::copy_checked(raw, out, segment.file_dtype) != Some(false) {
+                files.look(segment, first, raw, job.look)?;
             }
         }
     }
