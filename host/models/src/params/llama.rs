@@ -1,6 +1,7 @@
 //! The Llama decoder as HunyuanVideo uses it: a text encoder without a language-model head.
 //!
-//! Source of structure and defaults: transformers `LlamaModel`.
+//! Source of structure and defaults: transformers `LlamaModel`. Not here: rotary embeddings that are scaled for longer
+//! texts, as later versions have them.
 
 use serde_json::Value;
 
@@ -64,6 +65,9 @@ impl LlamaConfig {
             }
         };
         f.word("hidden_act", (), &[("silu", ())])?;
+        // Configs that transformers 5 saves have it a level deeper.
+        let rope = config.get("rope_parameters").filter(|v| v.is_object()).unwrap_or(config);
+        let rope = Fields::new(CLASS, rope)?;
         Ok(Self {
             vocab_size: f.size("vocab_size", 32000)?,
             hidden_size: width,
@@ -75,7 +79,7 @@ impl LlamaConfig {
             attention_bias: f.flag("attention_bias", false)?,
             mlp_bias: f.flag("mlp_bias", false)?,
             rms_norm_eps: f.positive("rms_norm_eps", 1e-6, 1.0)?,
-            rope_theta: f.positive("rope_theta", 10000.0, 1e12)?,
+            rope_theta: rope.positive("rope_theta", 10000.0, 1e12)?,
         })
     }
 
