@@ -14,7 +14,7 @@ pub use storage::{KeptPlain, StorageRule, kept_plain, storage_of};
 
 use crate::arch::{cogvideox_vae, kl_vae, wan_vae};
 use crate::catalog::CatalogEntry;
-use crate::params::{self, CogVideoXVaeConfig, ConfigError, KlVaeConfig, WanVaeConfig};
+use crate::params::{self, CogVideoXVaeConfig, ConfigError, HunyuanVideoVaeConfig, KlVaeConfig, WanVaeConfig};
 
 /// Tables whose rows are gathered on the host where they lie; they are in no block.
 const GATHERED: [&str; 4] = [
@@ -86,7 +86,10 @@ fn named_blocks(class: &str, config: &Value) -> Result<Option<Vec<NamedBlock>>, 
             let config = CogVideoXVaeConfig::from_json(config)?;
             both(cogvideox_vae::encoder_blocks(&config), cogvideox_vae::decoder_blocks(&config))
         }
-        "AutoencoderKL" => Some(kl_vae::blocks(&KlVaeConfig::from_json(config)?)),
+        "AutoencoderKLHunyuanVideo" => {
+            Some(kl_vae::blocks(HunyuanVideoVaeConfig::from_json(config)?.block_out_channels.len()))
+        }
+        "AutoencoderKL" => Some(kl_vae::blocks(KlVaeConfig::from_json(config)?.block_out_channels.len())),
         _ => None,
     })
 }

@@ -30,14 +30,14 @@ fn a_model_lowers_at_its_usual_request_or_says_why_not() {
     for name in names() {
         let known = Known::new(name);
         let request = known.usual();
-        let unknown = ["hunyuan", "ltx", "wav2vec2"].iter().any(|family| name.starts_with(family));
+        let unknown = ["ltx", "wav2vec2"].iter().any(|family| name.starts_with(family));
         assert_eq!(request.is_none(), unknown, "{name}");
         let asked = request.unwrap_or_else(|| Known::new("flux.1-dev").usual().unwrap());
         match known.job(&asked, &plain()) {
             Ok(_) => assert!(!unknown, "{name}"),
             Err(error) => {
                 let text = error.to_string();
-                assert!(unknown && text.contains(name) && text.contains("FluxPipeline"), "{text}");
+                assert!(unknown && text.contains(name) && text.contains("HunyuanVideoPipeline"), "{text}");
             }
         }
         assert_eq!(matches!(support(&known.model), Support::WeightsOnly(_)), unknown, "{name}");
@@ -72,6 +72,7 @@ fn text_to_video_runs() {
     check("wan2.1-vace-1.3b", false);
     check("cogvideox-2b", false);
     check("flux.1-dev", false);
+    check("hunyuanvideo", false);
 }
 
 #[test]
@@ -89,6 +90,8 @@ fn passes_follow_from_steps_branches_and_chunks() {
     check("cogvideox-5b-i2v", &[text, ("vae-encode", 1), denoise, ("vae-decode", 6)]);
     check("cogvideox1.5-5b", &[text, denoise, ("vae-decode", 10)]);
     check("flux.1-dev", &[("text-encode", 1), ("text-encode-2", 1), ("denoise", 28), ("vae-decode", 1)]);
+    // 33 latent frames, five at a time in steps of three; the guidance scale is an input.
+    check("hunyuanvideo", &[("text-encode", 1), ("text-encode-2", 1), ("denoise", 50), ("vae-decode", 11)]);
 }
 
 #[test]
@@ -229,6 +232,81 @@ fn a_flux_picture_has_two_kinds_of_blocks() {
     assert_eq!(flops(t5, LINEAR), 2 * 512 * 4096 * (4 * 4096 + 3 * 10240));
 }
 
+#[test]
+fn a_hunyuanvideo_pass_refines_its_prompt_first() {
+    let job = usual("hunyuanvideo");
+    let denoise = stage(&job, "denoise");
+    assert_eq!(denoise.tasks_per_pass(), 1 + 2 + 20 + 40 + 1 + 1);
+    let (video, text, dim) = (33 * 45 * 80u64, 256u64, 3072u64);
+    let all = video + text;
+    let refiner = task(denoise, 0, "context_embedder.token_refiner.refiner_blocks.1");
+    assert_eq!(flops(refiner, LINEAR), 2 * text * 12 * dim * dim + 2 * dim * 2 * dim);
+    assert_eq!(flops(refiner, ATTENTION), 4 * text * text * dim);
+    let double = task(denoise, 0, "transformer_blocks.1");
+    assert_eq!(flops(double, LINEAR), 2 * all * 12 * dim * dim + 2 * 2 * dim * 6 * dim);
+    assert_eq!(flops(double, ATTENTION), 4 * all * all * dim);
+    let single = task(denoise, 0, "single_transformer_blocks.1");
+    assert_eq!(flops(single, LINEAR), 2 * all * 12 * dim * dim + 2 * dim * 3 * dim);
+    assert_eq!(flops(single, ATTENTION), 4 * all * all * dim);
+    // As in FLUX.1's: state, attention and inner state (four), and the two side by side (five).
+    about(single.memory.peak.0, 11, all * dim * 2);
+    // Patches of 2x2 latents of 16 channels, the prompt, and three numbers or rows for all tokens and one for the
+    // prompt, each through two layers.
+    let front = task(denoise, 0, "front");
+    let embedded = 2 * (3 * 256 + 768 + 4096) * dim + 2 * 5 * dim * dim;
+    assert_eq!(flops(front, LINEAR), 2 * video * 64 * dim + 2 * text * 4096 * dim + embedded);
+    let tail = task(denoise, 0, "tail");
+    assert_eq!(flops(tail, LINEAR), 2 * video * dim * 64 + 2 * dim * 2 * dim);
+}
+
+#[test]
+fn a_hunyuanvideo_prompt_stands_in_a_template() {
+    let job = usual("hunyuanvideo");
+    let encode = stage(&job, "text-encode");
+    // The rows of the table, 30 of the 32 layers, and no norm.
+    assert_eq!(encode.tasks_per_pass(), 1 + 30);
+    let (tokens, width, inner) = (95 + 256u64, 4096u64, 14336u64);
+    let layer = task(encode, 0, "layers.29");
+    // Queries and output are as wide as the state, keys and values a quarter of it.
+    assert_eq!(flops(layer, LINEAR), 2 * tokens * width * (2 * width + 2 * width / 4 + 3 * inner));
+    assert_eq!(flops(layer, ATTENTION), 4 * tokens * tokens * width);
+    assert_eq!(layer.memory.after.0, 256 * width * 2);
+    let clip = task(stage(&job, "text-encode-2"), 0, "text_model.encoder.layers.0");
+    assert_eq!(flops(clip, LINEAR), 2 * 77 * 12 * 768 * 768);
+}
+
+#[test]
+fn a_hunyuanvideo_level_convolves_a_batch_as_a_whole() {
+    let job = usual("hunyuanvideo");
+    let decode = stage(&job, "vae-decode");
+    let (first, last) = (0, decode.passes.len() - 1);
+    // Five latent frames make 17, the last three 9; the frame in front is dropped of all batches but the first.
+    for (pass, latents, frames, kept) in [(first, 5u64, 17, 17), (last, 3, 9, 8)] {
+        let pixels = 720 * 1280u64;
+        let tail = task(decode, pass, "decoder.tail");
+        assert_eq!(flops(tail, CONV), 2 * frames * pixels * 27 * 128 * 3);
+        assert_eq!(tail.to_host.0, kept * pixels * 3 * 4);
+        let level = task(decode, pass, "decoder.up_blocks.3");
+        assert_eq!(flops(level, CONV), 2 * frames * pixels * 27 * (256 * 128 + 5 * 128 * 128));
+        assert_eq!(flops(level, LINEAR), 2 * frames * pixels * 256 * 128);
+        // The first level doubles the picture, the second picture and frames, but not the first frame.
+        let level = task(decode, pass, "decoder.up_blocks.0");
+        assert_eq!(flops(level, CONV), 2 * latents * (6 + 4) * 90 * 160 * 27 * 512 * 512);
+        let level = task(decode, pass, "decoder.up_blocks.1");
+        let (small, large) = (latents * 180 * 320, (2 * latents - 1) * 360 * 640);
+        assert_eq!(flops(level, CONV), 2 * (6 * small + large) * 27 * 512 * 512);
+        // A frame of the middle block attends to itself and to those before it.
+        let pairs = latents * (latents + 1) / 2 * (90 * 160u64).pow(2);
+        assert_eq!(flops(task(decode, pass, "decoder.front"), ATTENTION), 4 * pairs * 512);
+    }
+    // The first convolution of the last level: 256 channels in, their norm with the columns at its edges, and with the
+    // rows as well.
+    let peak = decode.peak_task().unwrap();
+    let one = 17 * 720 * 1280 * 256 * 2u64;
+    assert_eq!(peak.name, "decoder.up_blocks.3");
+    about(peak.memory.peak.0, 3, one);
+}
+
 /// Guidance in one batch does the same work as one branch after the other.
 #[test]
 fn branches_cost_the_same_in_any_order() {
@@ -282,11 +360,12 @@ fn every_block_that_a_video_needs_is_visited() {
                     .iter()
                     .any(|b| job.components[b.component as usize] == component.name && b.index as usize == index)
             };
-            // Text needs no encoder, and of CLIP's layers for pictures the last and what follows it are not read.
-            let spared = |block: &str| {
-                let vision = component.class == "CLIPVisionModel";
-                (!encodes && block.starts_with("encoder.") && component.name == "vae")
-                    || (vision && (block == "tail" || block.ends_with(".31")))
+            // Text needs no encoder. Of CLIP's layers for pictures the last and what follows it are not read, of
+            // Llama's the last two and what follows.
+            let spared = |block: &str| match component.class.as_str() {
+                "CLIPVisionModel" => block == "tail" || block.ends_with(".31"),
+                "LlamaModel" => block == "tail" || [".30", ".31"].iter().any(|end| block.ends_with(end)),
+                _ => !encodes && block.starts_with("encoder.") && component.name == "vae",
             };
             for (i, block) in component.blocks.iter().enumerate() {
                 assert_eq!(used(i), !spared(&block.name), "{name} {} {}", component.name, block.name);
@@ -299,9 +378,8 @@ fn every_block_that_a_video_needs_is_visited() {
 fn all_weights_but_gathered_tables_are_in_blocks() {
     for name in names() {
         let model = Known::new(name).model;
-        let vae = model
-            .component("vae")
-            .filter(|c| ["AutoencoderKLWan", "AutoencoderKLCogVideoX", "AutoencoderKL"].contains(&c.class.as_str()));
+        let described = ["AutoencoderKLWan", "AutoencoderKLCogVideoX", "AutoencoderKLHunyuanVideo", "AutoencoderKL"];
+        let vae = model.component("vae").filter(|c| described.contains(&c.class.as_str()));
         let Some(vae) = vae else { continue };
         let mut inside: Vec<u32> = vae.blocks.iter().flat_map(|b| b.tensors.iter().copied()).collect();
         inside.sort_unstable();
@@ -325,10 +403,11 @@ fn tiles_cut_both_sides_of_the_vae_down() {
             assert!(cut.activation_peak() < whole.activation_peak(), "{name}");
         }
     };
-    // 832x480 in steps of 288, 720x480 in steps of 288x168, 1024x1024 in steps of 576.
+    // 832x480 in steps of 288, 720x480 in steps of 288x168, 1024x1024 in steps of 576, 1280x720 in steps of 288.
     check("wan2.1-vace-1.3b", &[("vae-encode", 6), ("vae-decode", 6)]);
     check("cogvideox-5b-i2v", &[("vae-encode", 9), ("vae-decode", 9)]);
     check("flux.1-dev", &[("vae-decode", 4)]);
+    check("hunyuanvideo", &[("vae-decode", 15)]);
 }
 
 #[test]
@@ -348,6 +427,9 @@ fn impossible_requests_name_what_is_possible() {
     check("flux.1-dev", &|r| r.frames = 5, "--frames 1");
     check("flux.1-dev", &|r| r.size.width = 1000, "--size 1008x1024");
     check("flux.1-dev", &|r| r.steps = 0, "1 to 1000");
+    check("hunyuanvideo", &|r| r.frames = 128, "--frames 125 and --frames 129");
+    check("hunyuanvideo", &|r| r.size.width = 1288, "--size 1296x720");
+    check("hunyuanvideo", &|r| r.steps = 1001, "1 to 1000");
     check("wan2.1-flf2v-14b-720p", &|r| r.frames = 1, "--frames 5");
     check("wan2.1-vace-14b", &|r| r.frames = 80, "--frames 77 and --frames 81");
 }
@@ -402,4 +484,5 @@ fn the_largest_requests_are_lowered() {
     check("wan2.1-vace-1.3b", 16384, 4093);
     check("cogvideox1.5-5b", 2400, 161);
     check("flux.1-dev", 8192, 1);
+    check("hunyuanvideo", 8192, 4093);
 }

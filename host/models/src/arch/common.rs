@@ -72,6 +72,20 @@ pub(super) fn optional_affine<'a, W>(weights: &'a BlockWeights<W>, name: &str) -
     affine(weights, name).ok()
 }
 
+/// Every frame of `[t, h, w, c]` twice, but the first once where `first_once` says so.
+pub(super) fn doubled_in_time<B: Backend>(ops: &mut Ops<B>, x: &Tensor<B::Data>, first_once: bool) -> Out<B> {
+    let frames = x.shape[0];
+    let mut parts = Vec::with_capacity(2 * frames);
+    for i in 0..frames {
+        let frame = ops.view_rows(x, i, 1)?;
+        if i > 0 || !first_once {
+            parts.push(frame.clone());
+        }
+        parts.push(frame);
+    }
+    ops.concat(&parts.iter().collect::<Vec<_>>())
+}
+
 /// A layer norm under rows `shift` and `scale` of a modulation table.
 pub(super) fn modulated<B: Backend>(
     ops: &mut Ops<B>,
@@ -85,11 +99,14 @@ pub(super) fn modulated<B: Backend>(
     ops.layer_norm(x, affine, eps as f32, Some(Modulation { shift: &shift, scale: &scale }))
 }
 
+/// The base of most rotary embeddings.
+pub(super) const THETA: f64 = 10000.0;
+
 /// Cosines and sines of an angle, in f32 after f64, for a row of positions: pair `i` of an axis of width `dim` turns
-/// by `position / 10000^(2 i / dim)`.
-pub(super) fn fill_angles(out: &mut [f32], function: fn(f64) -> f64, axes: &[(usize, usize)]) {
+/// by `position / theta^(2 i / dim)`.
+pub(super) fn fill_angles(out: &mut [f32], function: fn(f64) -> f64, theta: f64, axes: &[(usize, usize)]) {
     let angles = axes.iter().flat_map(|&(position, dim)| {
-        (0..dim / 2).map(move |i| position as f64 / 10000f64.powf(2.0 * i as f64 / dim as f64))
+        (0..dim / 2).map(move |i| position as f64 / theta.powf(2.0 * i as f64 / dim as f64))
     });
     for (value, angle) in out.iter_mut().zip(angles) {
         *value = function(angle) as f32;

@@ -6,18 +6,61 @@
 
 mod block;
 
+pub(super) use block::gated;
 pub use block::{double_block, single_block};
 
 use loadline_core::{ActClass, DType};
 
-use super::common::{Out, fill_angles, plain, two_layers};
+use super::common::{Out, THETA, fill_angles, plain, two_layers};
 use super::wan_dit::{Rotary, timestep_features};
 use crate::ops::{Activation, Backend, BlockWeights, Modulation, OpError, Ops, Tensor};
 use crate::params::FluxConfig;
 
-const EPS: f32 = 1e-6;
+pub(super) const EPS: f32 = 1e-6;
 /// Width of the sinusoidal features, fixed in the reference.
 const FEATURES: usize = 256;
+/// The names of the two layers that embed something.
+const LAYERS: [&str; 2] = ["linear_1", "linear_2"];
+
+/// How prompt and picture are one sequence. HunyuanVideo has the same blocks and another order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Joint {
+    /// Number of attention heads.
+    pub heads: usize,
+    /// Width of one head.
+    pub head_dim: usize,
+    /// Whether queries and keys are normed inside every head.
+    pub qk_norm: bool,
+    /// Whether the prompt comes before the picture.
+    pub text_first: bool,
+    /// Tokens at the end of the sequence that no other attends to.
+    pub masked: usize,
+}
+
+impl Joint {
+    /// FLUX.1's, whose prompts are padded with tokens that are attended to.
+    #[must_use]
+    pub fn flux(config: &FluxConfig) -> Self {
+        let (heads, head_dim) = (config.num_attention_heads, config.attention_head_dim);
+        Self { heads, head_dim, qk_norm: true, text_first: true, masked: 0 }
+    }
+
+    /// Width of the hidden states.
+    #[must_use]
+    pub fn dim(&self) -> usize {
+        self.heads * self.head_dim
+    }
+
+    /// Prompt and picture one after the other.
+    fn joined<B: Backend>(&self, ops: &mut Ops<B>, text: &Tensor<B::Data>, picture: &Tensor<B::Data>) -> Out<B> {
+        if self.text_first { ops.concat(&[text, picture]) } else { ops.concat(&[picture, text]) }
+    }
+
+    /// The first rows of prompt and picture where they are one sequence.
+    fn firsts(&self, text: usize, picture: usize) -> [usize; 2] {
+        if self.text_first { [0, text] } else { [picture, 0] }
+    }
+}
 
 /// What is carried from block to block.
 pub struct State<D> {
@@ -54,17 +97,8 @@ pub fn start<B: Backend>(
     inputs: &Inputs<'_, B::Data>,
 ) -> Result<State<B::Data>, OpError> {
     let compute = inputs.prompt.dtype;
-    let mut condition = embedded(ops, weights, "timestep_embedder", inputs.timestep)?;
-    if config.guidance_embeds {
-        let guidance = embedded(ops, weights, "guidance_embedder", inputs.guidance * 1000.0)?;
-        condition = ops.add_assign(condition, &guidance)?;
-    }
-    let pooled = ops.cast(inputs.pooled.clone(), DType::F32)?;
-    let names = ["linear_1", "linear_2"];
-    let pooled = two_layers(ops, weights, "time_text_embed.text_embedder.", names, Activation::Silu, &pooled)?;
-    let condition = ops.add_assign(condition, &pooled)?;
-    drop(pooled);
-    let condition = ops.activate_assign(condition, Activation::Silu)?;
+    let guidance = config.guidance_embeds.then_some(inputs.guidance);
+    let condition = condition(ops, weights, "time_text_embed", inputs.timestep, guidance, inputs.pooled)?;
     let rows = ops.cast(inputs.latents.clone(), compute)?;
     let hidden = plain(ops, weights, "x_embedder", &rows)?;
     drop(rows);
@@ -72,13 +106,33 @@ pub fn start<B: Backend>(
     Ok(State { text: Some(text), hidden, condition })
 }
 
-fn embedded<B: Backend>(ops: &mut Ops<B>, weights: &BlockWeights<B::Weight>, name: &str, value: f64) -> Out<B> {
+/// `silu` of time, guidance and a row that stands for the prompt, each embedded by layers under `prefix`.
+pub(super) fn condition<B: Backend>(
+    ops: &mut Ops<B>,
+    weights: &BlockWeights<B::Weight>,
+    prefix: &str,
+    timestep: f64,
+    guidance: Option<f64>,
+    pooled: &Tensor<B::Data>,
+) -> Out<B> {
+    let mut condition = embedded(ops, weights, &format!("{prefix}.timestep_embedder."), timestep)?;
+    if let Some(guidance) = guidance {
+        let guidance = embedded(ops, weights, &format!("{prefix}.guidance_embedder."), guidance * 1000.0)?;
+        condition = ops.add_assign(condition, &guidance)?;
+    }
+    let pooled = ops.cast(pooled.clone(), DType::F32)?;
+    let pooled = two_layers(ops, weights, &format!("{prefix}.text_embedder."), LAYERS, Activation::Silu, &pooled)?;
+    let condition = ops.add_assign(condition, &pooled)?;
+    drop(pooled);
+    ops.activate_assign(condition, Activation::Silu)
+}
+
+fn embedded<B: Backend>(ops: &mut Ops<B>, weights: &BlockWeights<B::Weight>, prefix: &str, value: f64) -> Out<B> {
     let features = ops.filled(&[1, FEATURES], &mut |out| {
         timestep_features(value, out);
         Ok(())
     })?;
-    let prefix = format!("time_text_embed.{name}.");
-    two_layers(ops, weights, &prefix, ["linear_1", "linear_2"], Activation::Silu, &features)
+    two_layers(ops, weights, prefix, LAYERS, Activation::Silu, &features)
 }
 
 /// The rotary tables of prompt and picture, f32 `[text + rows * columns, head_dim / 2]`: prompt tokens do not turn.
@@ -107,7 +161,7 @@ fn fill_rotary(axes: [usize; 3], text: usize, columns: usize, function: fn(f64) 
     let half = axes.iter().sum::<usize>() / 2;
     for (i, row) in out.chunks_exact_mut(half.max(1)).enumerate() {
         let (y, x) = i.checked_sub(text).map_or((0, 0), |token| (token / columns, token % columns));
-        fill_angles(row, function, &[(0, axes[0]), (y, axes[1]), (x, axes[2])]);
+        fill_angles(row, function, THETA, &[(0, axes[0]), (y, axes[1]), (x, axes[2])]);
     }
 }
 
@@ -117,7 +171,7 @@ fn fill_rotary(axes: [usize; 3], text: usize, columns: usize, function: fn(f64) 
 /// If a weight is missing or the budget is exceeded.
 pub fn finish<B: Backend>(
     ops: &mut Ops<B>,
-    config: &FluxConfig,
+    joint: &Joint,
     weights: &BlockWeights<B::Weight>,
     text: usize,
     state: State<B::Data>,
@@ -126,9 +180,11 @@ pub fn finish<B: Backend>(
     let text = if separate.is_some() { 0 } else { text };
     drop(separate);
     // Unlike in the blocks, the scale comes before the shift.
-    let table = plain(ops, weights, "norm_out.linear", &condition)?.reshaped(&[2, config.inner_dim()])?;
+    let table = plain(ops, weights, "norm_out.linear", &condition)?.reshaped(&[2, joint.dim()])?;
     let (scale, shift) = (ops.view_rows(&table, 0, 1)?, ops.view_rows(&table, 1, 1)?);
-    let picture = ops.view_rows(&hidden, text, hidden.rows() - text)?;
+    let tokens = hidden.rows() - text;
+    let [_, first] = joint.firsts(text, tokens);
+    let picture = ops.view_rows(&hidden, first, tokens)?;
     drop(hidden);
     let n = ops.layer_norm(&picture, None, EPS, Some(Modulation { shift: &shift, scale: &scale }))?;
     drop(picture);

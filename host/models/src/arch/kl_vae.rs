@@ -9,10 +9,10 @@ use crate::params::KlVaeConfig;
 
 const EPS: f32 = 1e-6;
 
-/// The blocks of encoder and decoder in order of use: their names and the prefixes of their tensors.
+/// The blocks of encoder and decoder of a VAE of so many levels, in order of use: their names and the prefixes of their
+/// tensors. Also HunyuanVideo's.
 #[must_use]
-pub fn blocks(config: &KlVaeConfig) -> Vec<(String, Vec<String>)> {
-    let levels = config.block_out_channels.len();
+pub fn blocks(levels: usize) -> Vec<(String, Vec<String>)> {
     let block = |name: &str, prefixes: &[&str]| (name.to_owned(), prefixes.iter().map(|p| (*p).to_owned()).collect());
     let level = |side: &'static str| (0..levels).map(move |i| (format!("{side}.{i}"), vec![format!("{side}.{i}.")]));
     let tail = ["encoder.mid_block.", "encoder.conv_norm_out.", "encoder.conv_out.", "quant_conv."];

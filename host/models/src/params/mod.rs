@@ -33,7 +33,10 @@ pub use cogvideox_vae::CogVideoXVaeConfig;
 pub use error::ConfigError;
 pub(crate) use fields::shorten;
 pub use flux::FluxConfig;
+pub use hunyuan::HunyuanVideoConfig;
+pub use hunyuan_vae::HunyuanVideoVaeConfig;
 pub use kl_vae::KlVaeConfig;
+pub use llama::LlamaConfig;
 pub use t5::{T5Config, T5FeedForward};
 pub use wan::{WanDitConfig, WanVaceConfig};
 pub use wan_vae::{WanResample, WanStage, WanVaeConfig};
@@ -80,7 +83,7 @@ const CLASSES: &[Class] = &[
         blocks: &["vision_model.encoder.layers"],
         params: |c| ClipVisionConfig::from_json(c)?.params(),
     },
-    Class { name: llama::CLASS, blocks: &["layers"], params: llama::params },
+    Class { name: llama::CLASS, blocks: &["layers"], params: |c| LlamaConfig::from_json(c)?.params() },
     Class { name: wan::DIT, blocks: &["blocks"], params: |c| WanDitConfig::from_json(wan::DIT, c)?.params() },
     // The control branch runs before the blocks that its hints are added to.
     Class {
@@ -104,9 +107,9 @@ const CLASSES: &[Class] = &[
     Class {
         name: hunyuan::CLASS,
         blocks: &["context_embedder.token_refiner.refiner_blocks", "transformer_blocks", "single_transformer_blocks"],
-        params: hunyuan::params,
+        params: |c| HunyuanVideoConfig::from_json(c)?.params(),
     },
-    Class { name: hunyuan_vae::CLASS, blocks: &[], params: hunyuan_vae::params },
+    Class { name: hunyuan_vae::CLASS, blocks: &[], params: |c| HunyuanVideoVaeConfig::from_json(c)?.params() },
     Class { name: ltx::CLASS, blocks: &["transformer_blocks"], params: ltx::params },
     Class { name: ltx_vae::CLASS, blocks: &[], params: ltx_vae::params },
     Class { name: wav2vec2::CLASS, blocks: &["encoder.layers"], params: wav2vec2::params },

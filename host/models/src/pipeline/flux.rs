@@ -67,7 +67,11 @@ impl<B: Backend> Program<B> for FluxProgram<B> {
         host: &mut dyn Host,
     ) -> Result<(), OpError> {
         match self.recipe.script.stages.get(at.stage).map(|s| (s.kind, at.stage)) {
-            Some((StageKind::TextEncode, 0)) => self.pool_text(ops, at, weights, host),
+            Some((StageKind::TextEncode, 0)) => {
+                let pooled = self.recipe.clip.run(ops, &mut self.hidden, at.task, weights, host)?;
+                self.pooled = pooled.or(self.pooled.take());
+                Ok(())
+            }
             Some((StageKind::TextEncode, _)) => {
                 let prompt = self.recipe.text.run(ops, &mut self.text, (0, at.task), weights, host)?;
                 self.prompt = prompt.or(self.prompt.take());

@@ -6,18 +6,20 @@ use loadline_core::{Job, Knobs, ModelSpec, Request, Size};
 use serde_json::Value;
 
 use super::{
-    CogProgram, CogRecipe, FluxProgram, FluxRecipe, PipelineError, PipelineSource, WanProgram, WanRecipe, lower,
+    CogProgram, CogRecipe, FluxProgram, FluxRecipe, HunyuanProgram, HunyuanRecipe, PipelineError, PipelineSource,
+    WanProgram, WanRecipe, lower,
 };
 use crate::ops::KernelSet;
 
 /// The pipelines that can be lowered, for messages.
-const KNOWN: [&str; 6] = [
+const KNOWN: [&str; 7] = [
     "WanPipeline",
     "WanImageToVideoPipeline",
     "WanVACEPipeline",
     "CogVideoXPipeline",
     "CogVideoXImageToVideoPipeline",
     "FluxPipeline",
+    "HunyuanVideoPipeline",
 ];
 
 /// How far a model is supported.
@@ -36,6 +38,7 @@ enum Family {
     Wan,
     Cog,
     Flux,
+    Hunyuan,
 }
 
 fn family(model: &ModelSpec) -> Option<Family> {
@@ -43,6 +46,7 @@ fn family(model: &ModelSpec) -> Option<Family> {
         "WanPipeline" | "WanImageToVideoPipeline" | "WanVACEPipeline" => Some(Family::Wan),
         "CogVideoXPipeline" | "CogVideoXImageToVideoPipeline" => Some(Family::Cog),
         "FluxPipeline" => Some(Family::Flux),
+        "HunyuanVideoPipeline" => Some(Family::Hunyuan),
         _ => None,
     }
 }
@@ -65,6 +69,7 @@ pub fn support(model: &ModelSpec) -> Support {
         (Some(Family::Wan), _) => "runs that start from a picture",
         (Some(Family::Cog), _) => "runs of CogVideoX",
         (Some(Family::Flux), _) => "runs of FLUX.1",
+        (Some(Family::Hunyuan), _) => "runs of HunyuanVideo",
         (None, _) => return Support::WeightsOnly(format!("{} has no description of its work", description(model))),
     };
     Support::ShapeOnly(format!("{lacks} are not built yet; forecasts are"))
@@ -98,6 +103,10 @@ pub fn forecast_job(
             let recipe = FluxRecipe::new(source, request, knobs, None)?;
             lower(model, request, knobs, kernels, &mut FluxProgram::new(recipe))?
         }
+        Family::Hunyuan => {
+            let recipe = HunyuanRecipe::new(source, request, knobs, None)?;
+            lower(model, request, knobs, kernels, &mut HunyuanProgram::new(recipe))?
+        }
     };
     Ok(job)
 }
@@ -117,6 +126,7 @@ pub fn default_request(model: &ModelSpec, config: &dyn Fn(&str) -> Option<Value>
         Family::Cog if number("transformer", "patch_size_t").is_some() => ((1360, 768), 81, 6.0, 50, 226),
         Family::Cog => ((720, 480), 49, 6.0, 50, 226),
         Family::Flux => ((1024, 1024), 1, 3.5, 28, 512),
+        Family::Hunyuan => ((1280, 720), 129, 6.0, 50, 256),
     };
     let (width, height) = size;
     let size = Size { width, height };
@@ -125,12 +135,12 @@ pub fn default_request(model: &ModelSpec, config: &dyn Fn(&str) -> Option<Value>
 
 /// The VAE tiles that make sense for a model, largest first; none where the pipeline is not known.
 ///
-/// The second of CogVideoX and of Wan's list (256) is what the reference takes when tiling is switched on.
+/// The second of CogVideoX and 256 of Wan and HunyuanVideo are what the reference takes when tiling is switched on.
 #[must_use]
 pub fn tile_sizes(model: &ModelSpec) -> Vec<Size> {
     let square = |sides: &[u32]| sides.iter().map(|s| Size { width: *s, height: *s }).collect();
     match family(model) {
-        Some(Family::Wan) => square(&[512, 384, 256, 192, 128]),
+        Some(Family::Wan | Family::Hunyuan) => square(&[512, 384, 256, 192, 128]),
         Some(Family::Cog) => {
             let sizes = [(480, 320), (360, 240), (240, 160), (120, 80)];
             sizes.into_iter().map(|(width, height)| Size { width, height }).collect()

@@ -107,8 +107,11 @@ const STEPS_MOST: u32 = 1000;
 const TILES_MOST: u64 = 16384;
 /// The most frames of CogVideoX 1.5, as published: ten times sixteen and one. Its configs do not say.
 const COG_FRAMES_MOST: u32 = 161;
-/// The longest side of a FLUX.1 picture. The model has no limit; beyond this its VAE alone needs hundreds of GiB.
-const FLUX_SIDE_MOST: u32 = 8192;
+/// The longest side of a picture of FLUX.1 or HunyuanVideo. The models have no limit; beyond this a VAE alone needs
+/// hundreds of GiB.
+const SIDE_MOST: u32 = 8192;
+/// The most frames of HunyuanVideo, which has no limit: as many as Wan's longest video has.
+const HUNYUAN_FRAMES_MOST: u32 = 4093;
 
 /// Checks a request for a Wan model, which needs at least `least` frames.
 ///
@@ -154,10 +157,22 @@ pub fn check_cog(request: &Request, dit: &CogVideoXConfig, scale: usize) -> Resu
 /// The first limit that it breaks, with the nearest values that would do.
 pub fn check_flux(request: &Request, scale: usize) -> Result<(), RequestError> {
     let step = 2 * scale as u32;
-    check_size(request.size, step, FLUX_SIDE_MOST.max(step) / step * step)?;
+    check_size(request.size, step, SIDE_MOST.max(step) / step * step)?;
     if request.frames != 1 {
         return Err(RequestError::Picture(request.frames));
     }
+    check_steps(request)
+}
+
+/// Checks a request for a HunyuanVideo model, a token of which stands for `step` pixels each way, and whose VAE makes
+/// `time` frames of a latent one.
+///
+/// # Errors
+/// The first limit that it breaks, with the nearest values that would do.
+pub fn check_hunyuan(request: &Request, step: usize, time: usize) -> Result<(), RequestError> {
+    let (step, time) = (step as u32, time as u32);
+    check_size(request.size, step, SIDE_MOST.max(step) / step * step)?;
+    check_frames(request.frames, time, 1, (HUNYUAN_FRAMES_MOST - 1) / time * time + 1)?;
     check_steps(request)
 }
 

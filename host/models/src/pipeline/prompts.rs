@@ -1,13 +1,14 @@
-//! T5 prompts as a stage: task 0 gathers rows, then follow the blocks, and the last block is the final norm.
+//! Prompts as stages. T5: task 0 gathers rows, then follow the blocks, and the last block is the final norm. CLIP: the
+//! first block gathers rows and adds positions, then follow the layers, and the last block norms one row.
 
-use loadline_core::{ActClass, DType, Request, StageKind};
+use loadline_core::{ActClass, DType, Knobs, Request, StageKind};
 
 use super::latents::unsaved;
 use super::parts::{NewStage, Part, Writer};
-use super::{Group, Host, needed};
-use crate::arch::t5;
+use super::{Group, Host, PipelineError, needed};
+use crate::arch::{clip, t5};
 use crate::ops::{Backend, BlockWeights, OpError, Ops, Tensor};
-use crate::params::T5Config;
+use crate::params::{ClipTextConfig, T5Config};
 
 /// The encoder and its prompts, each of them known by its token ids.
 #[derive(Clone, Debug)]
@@ -86,6 +87,56 @@ impl T5Prompts {
             ops.pad_rows(hidden, self.output.1)
         })?;
         Ok(ops.keep_as(embeds, ActClass::Embeddings))
+    }
+}
+
+/// CLIP's text encoder and its one prompt.
+#[derive(Clone, Debug)]
+pub(super) struct ClipPrompt {
+    component: String,
+    config: ClipTextConfig,
+    ids: Vec<u32>,
+    compute: DType,
+}
+
+impl ClipPrompt {
+    pub(super) fn new(part: &Part<'_>, mut ids: Vec<u32>, knobs: &Knobs) -> Result<Self, PipelineError> {
+        let config = ClipTextConfig::from_json(&part.config)?;
+        // CLIP's tokenizer pads with the end token, whose id is the last of the vocabulary.
+        ids.resize(config.max_position_embeddings, (config.vocab_size - 1) as u32);
+        Ok(Self { component: part.spec.name.clone(), config, ids, compute: part.compute(knobs) })
+    }
+
+    /// Writes the stage.
+    pub(super) fn write(&self, writer: &mut Writer, part: &Part<'_>, name: &str) {
+        let groups = vec![Group { key: String::new(), passes: 1, period: 1 }];
+        writer.stage(part, NewStage { groups, ..NewStage::new(StageKind::TextEncode, name) });
+    }
+
+    /// One task; the pooled prompt `[1, width]` after the last.
+    pub(super) fn run<B: Backend>(
+        &self,
+        ops: &mut Ops<B>,
+        state: &mut Option<Tensor<B::Data>>,
+        task: usize,
+        weights: Option<&BlockWeights<B::Weight>>,
+        host: &mut dyn Host,
+    ) -> Result<Option<Tensor<B::Data>>, OpError> {
+        let weights = needed(weights)?;
+        if task == 0 {
+            let rows = gathered(ops, &self.component, &self.ids, self.config.hidden_size, host)?;
+            *state = Some(clip::text_start(ops, weights, rows, self.compute)?);
+            return Ok(None);
+        }
+        let Some(mut hidden) = state.take() else { return Err(unsaved("CLIP state")) };
+        if task <= self.config.num_hidden_layers {
+            clip::text_layer(ops, &self.config, task - 1, weights, &mut hidden)?;
+            *state = Some(hidden);
+            return Ok(None);
+        }
+        let end = clip::pooled_at(&self.config, &self.ids);
+        let pooled = clip::text_finish(ops, &self.config, weights, hidden, end)?;
+        Ok(Some(ops.keep_as(pooled, ActClass::Embeddings)))
     }
 }
 

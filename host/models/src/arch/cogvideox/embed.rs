@@ -3,7 +3,7 @@
 use loadline_core::{ActClass, DType};
 
 use super::{Branch, Member, embedded_time};
-use crate::arch::common::{Out, fill_angles, plain, two_layers};
+use crate::arch::common::{Out, THETA, fill_angles, plain, two_layers};
 use crate::arch::wan_dit::{Patches, Rotary};
 use crate::ops::{Activation, Backend, BlockWeights, OpError, Ops, Tensor};
 use crate::params::CogVideoXConfig;
@@ -146,15 +146,9 @@ fn fill_rotary(dim: usize, grid: Patches, text: usize, function: fn(f64) -> f64,
     let (time, side) = (dim / 4, dim / 8 * 3);
     for (i, row) in out.chunks_exact_mut((dim / 2).max(1)).enumerate() {
         // A prompt token turns by nothing, as if it stood at the origin.
-        let [f, y, x] = i.checked_sub(text).map_or([0; 3], |token| place(grid, token));
-        fill_angles(row, function, &[(f, time), (y, side), (x, side)]);
+        let [f, y, x] = i.checked_sub(text).map_or([0; 3], |token| grid.place(token));
+        fill_angles(row, function, THETA, &[(f, time), (y, side), (x, side)]);
     }
-}
-
-/// Frame, row and column of a token.
-fn place(grid: Patches, token: usize) -> [usize; 3] {
-    let (row, column) = (token / grid.columns, token % grid.columns);
-    [row / grid.rows, row % grid.rows, column]
 }
 
 /// The positions that a model adds to a joint sequence, `[text + video tokens, dim]` in the compute type: those of the
@@ -192,7 +186,7 @@ fn fill_positions(config: &CogVideoXConfig, grid: Patches, out: &mut [f32]) {
     let dim = config.inner_dim();
     let (time, side) = (dim / 4, dim / 4 * 3 / 2);
     for (i, row) in out.chunks_exact_mut(dim.max(1)).enumerate() {
-        let [f, y, x] = place(grid, i);
+        let [f, y, x] = grid.place(i);
         let space = |n: usize| n as f64 / config.spatial_interpolation_scale;
         let parts = [(f as f64 / config.temporal_interpolation_scale, time), (space(x), side), (space(y), side)];
         let mut rest = row;
@@ -222,9 +216,9 @@ mod tests {
 
     #[test]
     fn tokens_run_through_columns_first() {
-        assert_eq!(place(GRID, 0), [0, 0, 0]);
-        assert_eq!(place(GRID, 5), [0, 1, 1]);
-        assert_eq!(place(GRID, 23), [1, 2, 3]);
+        assert_eq!(GRID.place(0), [0, 0, 0]);
+        assert_eq!(GRID.place(5), [0, 1, 1]);
+        assert_eq!(GRID.place(23), [1, 2, 3]);
     }
 
     #[test]

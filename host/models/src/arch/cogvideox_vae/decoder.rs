@@ -2,7 +2,7 @@
 
 use super::layers::{EPS, causal, no_level, normed, resnets};
 use crate::arch::FeatureCache;
-use crate::arch::common::{Out, SAME, convolve, plain};
+use crate::arch::common::{self, Out, SAME, convolve, plain};
 use crate::ops::{Backend, BlockWeights, OpError, Ops, Tensor};
 use crate::params::CogVideoXVaeConfig;
 
@@ -73,19 +73,10 @@ pub fn decode_level<B: Backend>(
 
 /// Every frame twice, but the first of an odd number once.
 fn doubled_in_time<B: Backend>(ops: &mut Ops<B>, x: Tensor<B::Data>) -> Out<B> {
-    let frames = x.shape[0];
-    if frames == 1 {
-        return Ok(x);
+    match x.shape[0] {
+        1 => Ok(x),
+        frames => common::doubled_in_time(ops, &x, !frames.is_multiple_of(2)),
     }
-    let mut parts = Vec::with_capacity(2 * frames);
-    for i in 0..frames {
-        let frame = ops.view_rows(&x, i, 1)?;
-        if i > 0 || frames.is_multiple_of(2) {
-            parts.push(frame.clone());
-        }
-        parts.push(frame);
-    }
-    ops.concat(&parts.iter().collect::<Vec<_>>())
 }
 
 /// The frames of a batch, `[frames, height, width, channels]`, before clamping.

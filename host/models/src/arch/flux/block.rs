@@ -1,11 +1,10 @@
 //! The two kinds of transformer blocks.
 
-use super::{EPS, State};
+use super::{EPS, Joint, State};
 use crate::arch::common::{Out, layer, modulated, plain};
 use crate::arch::t5::replace;
 use crate::arch::wan_dit::Rotary;
 use crate::ops::{Activation, Backend, Bias, BlockWeights, OpError, Ops, Tensor};
-use crate::params::FluxConfig;
 
 /// The names of projections and norms for queries, keys and values; values have no norm.
 type Names = [(&'static str, Option<&'static str>); 3];
@@ -20,7 +19,7 @@ const PROMPT: Names =
 /// If a weight is missing, the sequences are joined already, or the budget is exceeded.
 pub fn double_block<B: Backend>(
     ops: &mut Ops<B>,
-    config: &FluxConfig,
+    joint: &Joint,
     index: usize,
     weights: &BlockWeights<B::Weight>,
     rotary: &Rotary<B::Data>,
@@ -30,21 +29,22 @@ pub fn double_block<B: Backend>(
     let State { text: Some(text), hidden, condition } = state else {
         return Err(OpError::Shape { op: "double-block", detail: "prompt and picture are joined".into() });
     };
-    let own = table(ops, config, weights, &name("norm1"), condition)?;
-    let others = table(ops, config, weights, &name("norm1_context"), condition)?;
+    let own = table(ops, joint, weights, &name("norm1"), condition)?;
+    let others = table(ops, joint, weights, &name("norm1_context"), condition)?;
 
     let n = modulated(ops, hidden, None, f64::from(EPS), &own, [0, 1])?;
     let m = modulated(ops, text, None, f64::from(EPS), &others, [0, 1])?;
-    let mut joint = Vec::with_capacity(3);
+    let mut inputs = Vec::with_capacity(3);
     for (of_text, of_picture) in PROMPT.into_iter().zip(PICTURE) {
-        let first = projected(ops, config, weights, &name("attn."), of_text, &m)?;
-        let second = projected(ops, config, weights, &name("attn."), of_picture, &n)?;
-        joint.push(ops.concat(&[&first, &second])?);
+        let first = projected(ops, joint, weights, &name("attn."), of_text, &m)?;
+        let second = projected(ops, joint, weights, &name("attn."), of_picture, &n)?;
+        inputs.push(joint.joined(ops, &first, &second)?);
     }
     drop((n, m));
-    let attended = attend(ops, config, rotary, joint)?;
-    let tokens = text.rows();
-    for (x, table, first, out) in [(&mut *text, &others, 0, "to_add_out"), (&mut *hidden, &own, tokens, "to_out.0")] {
+    let attended = attend(ops, joint, rotary, inputs)?;
+    let [texts, pictures] = joint.firsts(text.rows(), hidden.rows());
+    let parts = [(&mut *text, &others, texts, "to_add_out"), (&mut *hidden, &own, pictures, "to_out.0")];
+    for (x, table, first, out) in parts {
         let rows = ops.view_rows(&attended, first, x.rows())?;
         let out = plain(ops, weights, &name(&format!("attn.{out}")), &rows)?;
         gated(ops, x, &out, table, 2)?;
@@ -60,7 +60,7 @@ pub fn double_block<B: Backend>(
 /// If a weight is missing or the budget is exceeded.
 pub fn single_block<B: Backend>(
     ops: &mut Ops<B>,
-    config: &FluxConfig,
+    joint: &Joint,
     index: usize,
     weights: &BlockWeights<B::Weight>,
     rotary: &Rotary<B::Data>,
@@ -68,15 +68,15 @@ pub fn single_block<B: Backend>(
 ) -> Result<(), OpError> {
     let name = |part: &str| format!("single_transformer_blocks.{index}.{part}");
     if let Some(text) = state.text.take() {
-        replace(&mut state.hidden, |hidden| ops.concat(&[&text, &hidden]))?;
+        replace(&mut state.hidden, |hidden| joint.joined(ops, &text, &hidden))?;
     }
-    let table = plain(ops, weights, &name("norm.linear"), &state.condition)?.reshaped(&[3, config.inner_dim()])?;
+    let table = plain(ops, weights, &name("norm.linear"), &state.condition)?.reshaped(&[3, joint.dim()])?;
     let n = modulated(ops, &state.hidden, None, f64::from(EPS), &table, [0, 1])?;
     let mut own = Vec::with_capacity(3);
     for names in PICTURE {
-        own.push(projected(ops, config, weights, &name("attn."), names, &n)?);
+        own.push(projected(ops, joint, weights, &name("attn."), names, &n)?);
     }
-    let attended = attend(ops, config, rotary, own)?;
+    let attended = attend(ops, joint, rotary, own)?;
     let inner = layer(ops, weights, &name("proj_mlp"), &n, Activation::GeluTanh)?;
     drop(n);
     let both = ops.concat_channels(&[&attended, &inner])?;
@@ -90,49 +90,49 @@ pub fn single_block<B: Backend>(
 /// feed-forward network.
 fn table<B: Backend>(
     ops: &mut Ops<B>,
-    config: &FluxConfig,
+    joint: &Joint,
     weights: &BlockWeights<B::Weight>,
     norm: &str,
     condition: &Tensor<B::Data>,
 ) -> Out<B> {
-    plain(ops, weights, &format!("{norm}.linear"), condition)?.reshaped(&[6, config.inner_dim()])
+    plain(ops, weights, &format!("{norm}.linear"), condition)?.reshaped(&[6, joint.dim()])
 }
 
 /// A projection, and its norm inside every head where it has one.
 fn projected<B: Backend>(
     ops: &mut Ops<B>,
-    config: &FluxConfig,
+    joint: &Joint,
     weights: &BlockWeights<B::Weight>,
     prefix: &str,
     (name, norm): (&str, Option<&str>),
     x: &Tensor<B::Data>,
 ) -> Out<B> {
     let out = plain(ops, weights, &format!("{prefix}{name}"), x)?;
-    let Some(norm) = norm else { return Ok(out) };
+    let Some(norm) = norm.filter(|_| joint.qk_norm) else { return Ok(out) };
     let shape = out.shape.clone();
-    let heads = out.reshaped(&[shape[0] * config.num_attention_heads, config.attention_head_dim])?;
+    let heads = out.reshaped(&[shape[0] * joint.heads, joint.head_dim])?;
     ops.rms_norm_assign(heads, weights.get(&format!("{prefix}{norm}.weight"))?, EPS)?.reshaped(&shape)
 }
 
 /// Attention over queries, keys and values of one sequence.
 fn attend<B: Backend>(
     ops: &mut Ops<B>,
-    config: &FluxConfig,
+    joint: &Joint,
     rotary: &Rotary<B::Data>,
     inputs: Vec<Tensor<B::Data>>,
 ) -> Out<B> {
     let Ok([q, k, v]) = <[Tensor<B::Data>; 3]>::try_from(inputs) else {
         return Err(OpError::Shape { op: "attend", detail: "not queries, keys and values".into() });
     };
-    let heads = config.num_attention_heads;
+    let heads = joint.heads;
     let q = ops.rope_assign(q, &rotary.cos, &rotary.sin, heads)?;
     let k = ops.rope_assign(k, &rotary.cos, &rotary.sin, heads)?;
-    let scale = 1.0 / (config.attention_head_dim as f32).sqrt();
-    ops.attention(&q, &k, &v, heads, scale, k.rows(), Bias::None)
+    let scale = 1.0 / (joint.head_dim as f32).sqrt();
+    ops.attention(&q, &k, &v, heads, scale, k.rows() - joint.masked, Bias::None)
 }
 
 /// Adds `y` to `x` under row `gate` of a table.
-fn gated<B: Backend>(
+pub(in crate::arch) fn gated<B: Backend>(
     ops: &mut Ops<B>,
     x: &mut Tensor<B::Data>,
     y: &Tensor<B::Data>,

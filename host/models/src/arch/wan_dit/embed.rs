@@ -23,6 +23,12 @@ impl Patches {
     pub fn tokens(&self) -> usize {
         self.frames * self.rows * self.columns
     }
+
+    /// Frame, row and column of a token.
+    pub(in crate::arch) fn place(&self, token: usize) -> [usize; 3] {
+        let (row, column) = (token / self.columns, token % self.columns);
+        [row / self.rows, row % self.rows, column]
+    }
 }
 
 /// The sinusoidal features of a time step: cosines, then sines. In f32 throughout, as the reference:

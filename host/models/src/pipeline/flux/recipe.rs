@@ -4,10 +4,10 @@ use loadline_core::{DType, Knobs, Request, StageKind};
 use serde_json::Value;
 
 use crate::arch::{Tile, tiles};
-use crate::params::{ClipTextConfig, FluxConfig, KlVaeConfig, T5Config};
+use crate::params::{FluxConfig, KlVaeConfig, T5Config};
 use crate::pipeline::limits::{check_flux, check_tile};
 use crate::pipeline::parts::{NewStage, Part, Writer};
-use crate::pipeline::prompts::{T5Prompts, padded};
+use crate::pipeline::prompts::{ClipPrompt, T5Prompts, padded};
 use crate::pipeline::{Group, PipelineError, PipelineSource, Script, walk};
 use crate::schedule::{Sampler, SamplerOptions, dynamic_mu};
 
@@ -23,7 +23,7 @@ pub struct FluxRecipe {
     pub request: Request,
     /// The knobs.
     pub knobs: Knobs,
-    pub(super) clip: Clip,
+    pub(super) clip: ClipPrompt,
     pub(super) text: T5Prompts,
     pub(super) dit: FluxConfig,
     pub(super) vae: KlVaeConfig,
@@ -33,15 +33,6 @@ pub struct FluxRecipe {
     pub latents: [usize; 3],
     /// The tiles of the VAE, row by row.
     pub tiles: Vec<Vec<Tile>>,
-}
-
-/// CLIP's text encoder and its prompt.
-#[derive(Clone, Debug)]
-pub(super) struct Clip {
-    pub(super) component: String,
-    pub(super) config: ClipTextConfig,
-    pub(super) ids: Vec<u32>,
-    pub(super) compute: DType,
 }
 
 impl FluxRecipe {
@@ -77,7 +68,7 @@ impl FluxRecipe {
             script: Script::default(),
             request: request.clone(),
             knobs: knobs.clone(),
-            clip: Clip::new(clip_part, clip_ids, knobs)?,
+            clip: ClipPrompt::new(clip_part, clip_ids, knobs)?,
             text: T5Prompts::new(t5_part, t5, padded(vec![t5_ids], TEXT_TOKENS), types, TEXT_TOKENS),
             vae_compute: vae_part.compute(knobs),
             sampler: Sampler::from_config(source.scheduler, request.steps as usize, &options)?,
@@ -98,8 +89,7 @@ impl FluxRecipe {
     fn write_script(&self, [clip, t5, dit, vae]: &[Part<'_>; 4]) -> Script {
         let mut writer = Writer::default();
         let once = |passes| vec![Group { key: String::new(), passes, period: 1 }];
-        let stage = NewStage::new(StageKind::TextEncode, "text-encode");
-        writer.stage(clip, NewStage { groups: once(1), ..stage });
+        self.clip.write(&mut writer, clip, "text-encode");
         self.text.write(&mut writer, t5, "text-encode-2");
         let stage = NewStage::new(StageKind::Denoise, "denoise");
         let groups = once(self.sampler.steps().len() as u64);
@@ -110,15 +100,6 @@ impl FluxRecipe {
         let size = self.request.size;
         writer.script.output_host = 4 * self.vae.out_channels as u64 * u64::from(size.width) * u64::from(size.height);
         writer.script
-    }
-}
-
-impl Clip {
-    fn new(part: &Part<'_>, mut ids: Vec<u32>, knobs: &Knobs) -> Result<Self, PipelineError> {
-        let config = ClipTextConfig::from_json(&part.config)?;
-        // CLIP's tokenizer pads with the end token, whose id is the last of the vocabulary.
-        ids.resize(config.max_position_embeddings, (config.vocab_size - 1) as u32);
-        Ok(Self { component: part.spec.name.clone(), config, ids, compute: part.compute(knobs) })
     }
 }
 

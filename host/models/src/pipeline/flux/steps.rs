@@ -3,40 +3,13 @@
 use loadline_core::ActClass;
 
 use super::FluxProgram;
-use crate::arch::{clip, flux, kl_vae};
+use crate::arch::{flux, kl_vae};
 use crate::ops::{Backend, BlockWeights, OpError, Ops, Tensor};
 use crate::pipeline::latents::unsaved;
-use crate::pipeline::prompts::gathered;
 use crate::pipeline::walk::{Place, place};
 use crate::pipeline::{At, Host, needed};
 
 impl<B: Backend> FluxProgram<B> {
-    /// CLIP: the first task gathers rows and adds positions, then follow the layers, and the last norms one row.
-    pub(super) fn pool_text(
-        &mut self,
-        ops: &mut Ops<B>,
-        at: At,
-        weights: Option<&BlockWeights<B::Weight>>,
-        host: &mut dyn Host,
-    ) -> Result<(), OpError> {
-        let (clip, weights) = (&self.recipe.clip, needed(weights)?);
-        if at.task == 0 {
-            let rows = gathered(ops, &clip.component, &clip.ids, clip.config.hidden_size, host)?;
-            self.hidden = Some(clip::text_start(ops, weights, rows, clip.compute)?);
-            return Ok(());
-        }
-        let Some(mut hidden) = self.hidden.take() else { return Err(unsaved("CLIP state")) };
-        if at.task <= clip.config.num_hidden_layers {
-            clip::text_layer(ops, &clip.config, at.task - 1, weights, &mut hidden)?;
-            self.hidden = Some(hidden);
-            return Ok(());
-        }
-        let end = clip::pooled_at(&clip.config, &clip.ids);
-        let pooled = clip::text_finish(ops, &clip.config, weights, hidden, end)?;
-        self.pooled = Some(ops.keep_as(pooled, ActClass::Embeddings));
-        Ok(())
-    }
-
     pub(super) fn denoise(
         &mut self,
         ops: &mut Ops<B>,
@@ -93,16 +66,17 @@ impl<B: Backend> FluxProgram<B> {
         let (Some(rotary), Some(state)) = (&self.rotary, &mut self.running) else {
             return Err(unsaved("transformer state"));
         };
-        let dit = &self.recipe.dit;
+        let (dit, joint) = (&self.recipe.dit, flux::Joint::flux(&self.recipe.dit));
         match index.checked_sub(dit.num_layers) {
-            Some(single) => flux::single_block(ops, dit, single, weights, rotary, state),
-            None => flux::double_block(ops, dit, index, weights, rotary, state),
+            Some(single) => flux::single_block(ops, &joint, single, weights, rotary, state),
+            None => flux::double_block(ops, &joint, index, weights, rotary, state),
         }
     }
 
     fn end_pass(&mut self, ops: &mut Ops<B>, weights: &BlockWeights<B::Weight>) -> Result<(), OpError> {
         let Some(state) = self.running.take() else { return Err(unsaved("transformer state")) };
-        let output = flux::finish(ops, &self.recipe.dit, weights, self.recipe.text.output.1, state)?;
+        let output =
+            flux::finish(ops, &flux::Joint::flux(&self.recipe.dit), weights, self.recipe.text.output.1, state)?;
         self.output = Some(ops.keep_as(output, ActClass::Latents));
         Ok(())
     }
