@@ -6,9 +6,10 @@
 LOADLINE is the built program, READER the built example `disk_pass`. FOLDER gets Wan 2.1 1.3B with random weights (3 GB),
 which are deleted at the end unless --keep is given. In each round the files are dropped from the page cache and a run
 loads all blocks of the denoiser, with the denoiser's first blocks computing meanwhile; before and after it they are read
-past the page cache as fast as the disk gives them. Once with several reads in flight against eight threads with requests
-of 1 MiB, once from start to end against one request of 8 MiB at a time. Printed are the medians over the rounds and the
-ends; the bound is a share of 0.90.
+past the page cache as fast as the disk gives them, and after it once more while as many threads as processors read
+memory. Once with several reads in flight against eight threads with requests of 1 MiB, once from start to end
+against one request of 8 MiB at a time. Printed are the medians over the rounds and the ends; the bound is a share of 0.90
+of what idle processors get.
 """
 import argparse
 import json
@@ -44,8 +45,9 @@ def main():
     for _, threads, request in WAYS.values():
         # What lies below a virtual disk may cache: a reading that does not count fills that cache.
         disk(options.reader, model, threads, request)
-    print("| weights of a cold run | MB/s | the disk's own | share | the first block computes |")
-    print("|---|---|---|---|---|")
+    print("| weights of a cold run | MB/s | the disk's own | share | the disk's own beside memory that is read | share "
+          "| the first block computes |")
+    print("|---|---|---|---|---|---|---|")
     for tokens, size in SIZES.items():
         for row in measure(options, model, size):
             print(row.format(tokens))
@@ -55,17 +57,20 @@ def main():
 
 def measure(options, model, size):
     """A row for each way."""
-    own, arrived = {way: [] for way in WAYS}, {way: [] for way in WAYS}
+    own, beside, arrived = ({way: [] for way in WAYS} for _ in range(3))
     for _ in range(options.rounds):
         for way, (flags, threads, request) in WAYS.items():
             own[way].append(disk(options.reader, model, threads, request))
             arrived[way].append(arrival(options.loadline, model, size + flags))
             own[way].append(disk(options.reader, model, threads, request))
+            beside[way].append(disk(options.reader, model, threads, request, busy=os.cpu_count()))
     for way in WAYS:
         rates, firsts = zip(*arrived[way])
         early = 100 * statistics.median(firsts)
-        share = statistics.median(rates) / statistics.median(own[way])
-        yield (f"| {way}, beside blocks of {{}} tokens | {span(rates)} | {span(own[way])} | {share:.2f} "
+        columns = [f"{span(rates)}"]
+        for disks in (own[way], beside[way]):
+            columns += [span(disks), f"{statistics.median(rates) / statistics.median(disks):.2f}"]
+        yield (f"| {way}, beside blocks of {{}} tokens | {' | '.join(columns)} "
                f"| when {early:.0f} % of the time of loading are over |")
 
 
@@ -86,10 +91,10 @@ def drop(model):
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def disk(reader, model, threads, request):
-    """Bytes per second of direct reads of the denoiser's files, in order."""
+def disk(reader, model, threads, request, busy=0):
+    """Bytes per second of direct reads of the denoiser's files, in order, beside so many threads that read memory."""
     drop(model)
-    command = [reader, "rate", threads, request, *weights(model)]
+    command = [reader, "rate", threads, request, busy, *weights(model)]
     return float(subprocess.run(list(map(str, command)), check=True, stdout=subprocess.PIPE, text=True).stdout)
 
 

@@ -324,7 +324,10 @@ impl Machine {
         self.disk.read = self.disk.cached.take().unwrap_or(self.disk.read);
         if !self.calibration.is_empty() {
             // As for moves in memory, see `of_moves`.
-            self.disk.read.points.iter_mut().for_each(|(_, rate)| *rate = Quantiles::exactly(rate.p50));
+            let conversions = self.host.conversions.iter_mut().map(|(_, _, curve)| curve);
+            for curve in conversions.chain([&mut self.disk.read, &mut self.host.convert]) {
+                curve.points.iter_mut().for_each(|(_, rate)| *rate = Quantiles::exactly(rate.p50));
+            }
         }
         self
     }
@@ -332,8 +335,7 @@ impl Machine {
     /// What estimate of copies and allocations goes into a forecast: where runs have shown how far a stage strays, what
     /// its loads stray is in it, and the spread of single ones says nothing more. Reads from the disk itself stay as
     /// they were measured, since runs for calibration have their files in the page cache.
-    #[must_use]
-    pub fn of_moves(&self, estimate: crate::Estimate) -> crate::Estimate {
+    fn of_moves(&self, estimate: crate::Estimate) -> crate::Estimate {
         if self.calibration.is_empty() { estimate } else { crate::Estimate::Median }
     }
 
@@ -355,7 +357,7 @@ impl Machine {
             Tier::Pinned => &self.link.h2d_pinned,
             Tier::Host | Tier::Disk | Tier::Device => &self.link.h2d_pageable,
         };
-        Nanos(curve.time_ns(bytes.as_f64(), estimate).round() as u64)
+        Nanos(curve.time_ns(bytes.as_f64(), self.of_moves(estimate)).round() as u64)
     }
 
     /// The time that reading one block keeps the disk busy, conversion included.
@@ -366,16 +368,22 @@ impl Machine {
         Nanos((read + convert).round() as u64)
     }
 
+    /// The time that allocating takes by the size of a buffer, and which end of it a forecast takes.
+    #[must_use]
+    pub fn allocation(&self, estimate: crate::Estimate) -> Option<(&Curve, crate::Estimate)> {
+        Some((self.device.allocation.as_ref()?, self.of_moves(estimate)))
+    }
+
     /// The time to allocate the host copy of one block: that of a buffer, where both are the same memory.
     #[must_use]
     pub fn host_allocation_time(&self, bytes: Bytes, estimate: crate::Estimate) -> Nanos {
-        let curve = self.device.allocation.as_ref().filter(|_| self.device.unified);
-        Nanos(curve.map_or(0.0, |curve| curve.time_ns(bytes.as_f64(), estimate)).round() as u64)
+        let curve = self.allocation(estimate).filter(|_| self.device.unified);
+        Nanos(curve.map_or(0.0, |(curve, end)| curve.time_ns(bytes.as_f64(), end)).round() as u64)
     }
 
     /// The time to send bytes to the host.
     #[must_use]
     pub fn send_time(&self, bytes: Bytes, estimate: crate::Estimate) -> Nanos {
-        Nanos(self.link.d2h.time_ns(bytes.as_f64(), estimate).round() as u64)
+        Nanos(self.link.d2h.time_ns(bytes.as_f64(), self.of_moves(estimate)).round() as u64)
     }
 }

@@ -140,6 +140,24 @@ pub struct SitePoint {
     pub time_ns: Quantiles,
 }
 
+/// More work takes no less time, but a disturbance of a few milliseconds can make it look so by half.
+const TIME_LEAST: f64 = 0.5;
+
+impl SitePoint {
+    /// The smaller and the larger of two shapes if their times cannot both be true: a shape that is at least as large in
+    /// every size takes no less time. Shapes that trade one size for another may.
+    #[must_use]
+    pub fn contradiction<'a>(&'a self, other: &'a Self) -> Option<(&'a Self, &'a Self)> {
+        let within = |x: &Self, y: &Self| x.dims != y.dims && x.dims.iter().zip(&y.dims).all(|(x, y)| x <= y);
+        let (small, large) = match (within(self, other), within(other, self)) {
+            (true, _) => (self, other),
+            (_, true) => (other, self),
+            _ => return None,
+        };
+        (large.time_ns.p50 < TIME_LEAST * small.time_ns.p50).then_some((small, large))
+    }
+}
+
 /// Measured times of one operation in one type.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SiteTable {

@@ -4,16 +4,16 @@
 //! the folder (4), reads parts of it that nobody has read before, and removes it. While it reads, so many threads
 //! compute (0).
 //!
-//! `disk_pass rate THREADS MIB FILE...` prints how many bytes in a second so many threads read from the files, in
+//! `disk_pass rate THREADS MIB BUSY FILE...` prints how many bytes in a second so many threads read from the files, in
 //! requests of so many MiB, past the page cache and into memory for all of them: into one buffer that a cache holds it
-//! is faster.
+//! is faster. Meanwhile so many threads read memory, as blocks of few tokens do.
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, clippy::disallowed_methods)]
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Barrier, Mutex};
 use std::time::Instant;
 
@@ -35,14 +35,15 @@ type Read<'a> = Box<dyn Fn(&Path, u64) -> f64 + 'a>;
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    if let [mode, threads, request, files @ ..] = &args[..]
+    if let [mode, numbers @ .., _] = &args[..]
         && mode == "rate"
+        && let [Some(threads), Some(mib), Some(busy)] = [0, 1, 2].map(|n| numbers.get(n)?.parse::<usize>().ok())
     {
-        println!("{:.0}", rate(threads.parse().unwrap(), request.parse::<usize>().unwrap() << 20, files));
+        println!("{:.0}", while_busy(busy, reading, || rate(threads, mib << 20, &args[4..])));
         return;
     }
     let Some(folder) = args.first() else {
-        eprintln!("usage: disk_pass FOLDER [GIB] [BUSY], or disk_pass rate THREADS MIB FILE...");
+        eprintln!("usage: disk_pass FOLDER [GIB] [BUSY], or disk_pass rate THREADS MIB BUSY FILE...");
         std::process::exit(2);
     };
     let number = |n: usize, default: u64| args.get(n).map_or(default, |text| text.parse().unwrap());
@@ -50,7 +51,7 @@ fn main() {
     let path = PathBuf::from(folder).join("disk_pass.scratch");
     write(&path, bytes);
     let kinds = kinds();
-    let rates = while_busy(busy, || measure(&path, bytes, &kinds));
+    let rates = while_busy(busy as usize, computing, || measure(&path, bytes, &kinds));
     std::fs::remove_file(&path).unwrap();
     print(&kinds, &rates, busy);
 }
@@ -62,13 +63,19 @@ fn rate(threads: usize, request: usize, files: &[String]) -> f64 {
     let requests = |file: &File| file.metadata().unwrap().len() / request as u64;
     let places = files.iter().flat_map(|file| (0..requests(file)).map(move |n| (file, n * request as u64)));
     let places: Vec<(&File, u64)> = places.collect();
+    plain(threads, request, &places)
+}
+
+/// Bytes per second of plain reads of these places, as fast as they go, into memory that is there for all of them.
+fn plain(threads: usize, request: usize, places: &[(&File, u64)]) -> f64 {
     let mut memory = large_pages(places.len() * request);
     let start = memory.as_ptr().align_offset(LARGE);
-    let next = Mutex::new(memory[start..].chunks_mut(request).zip(&places));
-    let begun = Instant::now();
-    std::thread::scope(|scope| {
+    let next = Mutex::new(memory[start..].chunks_mut(request).zip(places));
+    let ready = Barrier::new(threads + 1);
+    let begun = std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
+                ready.wait();
                 loop {
                     let asked = next.lock().unwrap().next();
                     let Some((memory, (file, from))) = asked else { return };
@@ -76,6 +83,8 @@ fn rate(threads: usize, request: usize, files: &[String]) -> f64 {
                 }
             });
         }
+        ready.wait();
+        Instant::now()
     });
     (places.len() * request) as f64 / begun.elapsed().as_secs_f64()
 }
@@ -121,32 +130,11 @@ fn kinds() -> Vec<(&'static str, Read<'static>)> {
     ]
 }
 
-/// Plain reads of a part, as fast as they go, into memory that is there.
-fn direct(path: &Path, from: u64, threads: u64, request: u64) -> f64 {
+/// Plain reads of a part.
+fn direct(path: &Path, from: u64, threads: usize, request: u64) -> f64 {
     let file = OpenOptions::new().read(true).custom_flags(libc::O_DIRECT).open(path).unwrap();
-    let next = AtomicU64::new(0);
-    let memory: Vec<Vec<u8>> = (0..threads).map(|_| large_pages(request as usize)).collect();
-    let ready = Barrier::new(threads as usize + 1);
-    let (file, next, ready) = (&file, &next, &ready);
-    let begun = std::thread::scope(|scope| {
-        for mut memory in memory {
-            scope.spawn(move || {
-                let start = memory.as_ptr().align_offset(LARGE);
-                let buffer = &mut memory[start..start + request as usize];
-                ready.wait();
-                loop {
-                    let at = next.fetch_add(request, Ordering::Relaxed);
-                    if at >= PART {
-                        return;
-                    }
-                    file.read_exact_at(buffer, from + at).unwrap();
-                }
-            });
-        }
-        ready.wait();
-        Instant::now()
-    });
-    PART as f64 / begun.elapsed().as_secs_f64()
+    let places: Vec<_> = (0..PART / request).map(|n| (&file, from + n * request)).collect();
+    plain(threads, request as usize, &places)
 }
 
 /// So many bytes of memory from a large page on, in such pages if the system has them: a request to small ones is cut
@@ -174,22 +162,41 @@ fn measure(path: &Path, bytes: u64, kinds: &[(&str, Read<'_>)]) -> Vec<Vec<f64>>
     rates
 }
 
-fn while_busy<T>(threads: u64, work: impl FnOnce() -> T) -> T {
-    let stop = AtomicBool::new(false);
+/// Does something while so many threads are busy.
+fn while_busy<T, B: FnMut()>(threads: usize, busy: impl Fn() -> B + Sync, work: impl FnOnce() -> T) -> T {
+    let (stop, ready) = (AtomicBool::new(false), Barrier::new(threads + 1));
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
-                let mut values = vec![1.0f32; 1 << 14];
+                let mut turn = busy();
+                ready.wait();
                 while !stop.load(Ordering::Relaxed) {
-                    values.iter_mut().for_each(|v| *v = v.mul_add(0.999, 0.001));
-                    std::hint::black_box(&mut values);
+                    turn();
                 }
             });
         }
+        ready.wait();
         let done = work();
         stop.store(true, Ordering::Relaxed);
         done
     })
+}
+
+/// Computes with what a cache holds.
+fn computing() -> impl FnMut() {
+    let mut values = vec![1.0f32; 1 << 14];
+    move || {
+        values.iter_mut().for_each(|v| *v = v.mul_add(0.999, 0.001));
+        std::hint::black_box(&mut values);
+    }
+}
+
+/// Reads what no cache holds.
+fn reading() -> impl FnMut() {
+    let values = vec![1u32; 1 << 25];
+    move || {
+        std::hint::black_box(values.iter().fold(0u32, |sum, v| sum.wrapping_add(*v)));
+    }
 }
 
 /// The value that so many quarters of the others are below.

@@ -205,10 +205,9 @@ impl<'j> Kinds<'j> {
     }
 
     fn times(&self, machine: &Machine, estimate: Estimate) -> Result<Times, MissingRate> {
-        let moves = machine.of_moves(estimate);
         let send = |task: &&Task| match task.to_host {
             Bytes::ZERO => Nanos::ZERO,
-            bytes => machine.send_time(bytes, moves),
+            bytes => machine.send_time(bytes, estimate),
         };
         let stage = |(stage, tasks): (&Stage, &Distinct<&Task>)| {
             Ok(StageTimes {
@@ -218,17 +217,17 @@ impl<'j> Kinds<'j> {
                 start: machine.start_time(stage, estimate),
             })
         };
-        let copies = |tier| self.blocks.each(|block| machine.copy_time(tier, block.slab, moves));
+        let copies = |tier| self.blocks.each(|block| machine.copy_time(tier, block.slab, estimate));
         Ok(Times {
             stages: self.job.stages.iter().zip(&self.tasks).map(stage).collect::<Result<_, _>>()?,
             pinned: copies(Tier::Pinned),
             pageable: copies(Tier::Host),
             read: self.blocks.each(|block| machine.read_time(block.file, block.conversion, estimate)),
-            master: self.blocks.each(|block| machine.host_allocation_time(block.slab, moves)),
+            master: self.blocks.each(|block| machine.host_allocation_time(block.slab, estimate)),
             file: self.job.blocks.iter().map(|block| block.file).collect(),
             unified: machine.device.unified,
             speeds: Speeds::of(machine.contention),
-            allocation: machine.device.allocation.clone().map(|curve| (curve, moves)),
+            allocation: machine.allocation(estimate).map(|(curve, end)| (curve.clone(), end)),
         })
     }
 }

@@ -225,8 +225,8 @@ mod tests {
         let times = |machine: &Machine| {
             let machine = machine.clone().with_cached_files();
             [Estimate::Fast, Estimate::Median, Estimate::Slow].map(|estimate| {
-                let (block, of_moves) = (Bytes::mib(64), machine.of_moves(estimate));
-                (machine.read_time(block, None, estimate), machine.copy_time(Tier::Host, block, of_moves))
+                let (block, conversion) = (Bytes::mib(64), Some((DType::F32, DType::Bf16)));
+                (machine.read_time(block, conversion, estimate), machine.copy_time(Tier::Host, block, estimate))
             })
         };
         let [fast, median, slow] = times(&recorded);

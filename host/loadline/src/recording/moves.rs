@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use loadline_core::{Bytes, DType, Quantiles};
 use loadline_device::disk::{DiskOptions, DiskReads, Pass, Report, Way, pass};
-use loadline_device::{BlockSource, Segment, Slab, WeightFiles, load_block};
+use loadline_device::{BlockSource, Segment, Slab, WeightFiles, cached_share, load_block};
 use loadline_engine::DeviceError;
 
 use super::sample::{seconds, spread};
@@ -56,6 +56,15 @@ impl Scratch {
         }
         file.sync_all()?;
         Ok(scratch)
+    }
+
+    /// Brings what the system has taken out of its page cache back into it.
+    pub(super) fn bring_back(&self) -> io::Result<()> {
+        let kept = cached_share(std::slice::from_ref(&self.path))?;
+        if kept.is_some_and(|share| share < 1.0) {
+            io::copy(&mut File::open(&self.path)?, &mut io::sink())?;
+        }
+        Ok(())
     }
 }
 
@@ -108,8 +117,11 @@ const HEADER: u64 = 104;
 pub(super) fn cached(scratch: &Scratch, amounts: &[u64], rounds: usize) -> io::Result<Vec<Point>> {
     let options = DiskOptions { reads: DiskReads::Buffered, ..DiskOptions::default() };
     let bytes = |block: u64| (1024 * block).min(SAMPLE / 4);
-    passes(scratch, amounts, rounds, &bytes, &|range, block| pass(&scratch.path, range, block, options, true))
-        .map(|(points, _)| points)
+    let made = passes(scratch, amounts, rounds, &bytes, &|range, block| {
+        scratch.bring_back().map_err(|e| DeviceError::Compute(e.to_string()))?;
+        pass(&scratch.path, range, block, options, true)
+    });
+    made.map(|(points, _)| points)
 }
 
 /// Bytes per second of blocks of these sizes as runs read them, one after the other, and how they are read; nothing

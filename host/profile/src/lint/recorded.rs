@@ -11,8 +11,6 @@ use super::{Lint, Scale};
 const TIME_NS: RangeInclusive<f64> = 1e-3..=3.6e12;
 /// A share of the speed alone.
 const SHARE: RangeInclusive<f64> = 1e-3..=1.0;
-/// More work takes no less time, but one disturbed recording of a few milliseconds can make it look so by half.
-const TIME_LEAST: f64 = 0.5;
 /// Up to ten minutes before a stage gets going.
 const START_NS: RangeInclusive<f64> = 0.0..=6e11;
 /// Whatever a measurement counts.
@@ -79,27 +77,11 @@ impl Lint {
         }
         for (i, after) in table.rows.iter().enumerate() {
             for before in &table.rows[..i] {
-                self.site_time(&format!("{at}.rows[{i}]"), &before.0, &after.0);
+                let Some((small, large)) = before.0.contradiction(&after.0) else { continue };
+                let (short, long) = (small.time_ns.p50, large.time_ns.p50);
+                let expected = format!("such that the larger shape takes at least about {short:.0} ns");
+                self.add(format!("{at}.rows[{i}].p50"), format!("{long:.0} ns for the larger of two shapes"), expected);
             }
-        }
-    }
-
-    /// A shape that is larger in every size takes no less time; shapes that trade one for another may.
-    fn site_time(&mut self, at: &str, a: &loadline_core::SitePoint, b: &loadline_core::SitePoint) {
-        let within = |x: &loadline_core::SitePoint, y: &loadline_core::SitePoint| {
-            x.dims != y.dims && x.dims.iter().zip(&y.dims).all(|(x, y)| x <= y)
-        };
-        let (small, large) = if within(a, b) {
-            (a, b)
-        } else if within(b, a) {
-            (b, a)
-        } else {
-            return;
-        };
-        let (short, long) = (small.time_ns.p50, large.time_ns.p50);
-        if long < TIME_LEAST * short {
-            let expected = format!("such that the larger shape takes at least about {short:.0} ns");
-            self.add(format!("{at}.p50"), format!("{long:.0} ns for the larger of two shapes"), expected);
         }
     }
 
