@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
+use std::thread::Builder;
 use std::time::{Duration, Instant};
 
 use loadline_core::{Bytes, DType};
@@ -12,6 +13,7 @@ use super::{BlockReader, DiskOptions, Report, Target};
 use crate::copier::AHEAD;
 use crate::slab::Slab;
 use crate::source::{BlockSource, Segment, Sources, WeightFiles};
+use crate::turns::take_short_turns;
 
 /// A pass that was made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,8 +26,8 @@ pub struct Pass {
     pub report: Report,
 }
 
-/// Reads a range of a file in blocks of `block` bytes, as many under way as in a run, into memory that is there. With
-/// `look` numbers are looked at, as when a block is loaded for the first time.
+/// Reads a range of a file in blocks of `block` bytes, as many under way as in a run, into memory that is there, by a
+/// thread of its own. With `look` numbers are looked at, as when a block is loaded for the first time.
 ///
 /// # Errors
 /// If the file cannot be read, or the system has no memory for the blocks.
@@ -44,13 +46,21 @@ pub fn pass(
     let sources = Arc::new(Sources { files: WeightFiles::open(&[path.to_owned()])?, blocks });
     let slabs: Option<Vec<_>> = (0..AHEAD).map(|_| Slab::allocate(block)).collect();
     let slabs = slabs.ok_or(DeviceError::OutOfDeviceMemory { requested: block })?;
-    let mut reader = BlockReader::new(options);
-    let first = run(&mut reader, &sources, 0..1, &slabs, look);
-    let begun = Instant::now();
-    first.and_then(|()| run(&mut reader, &sources, 1..sources.blocks.len(), &slabs, look))?;
-    let time = begun.elapsed();
-    let report = reader.report().lock().unwrap_or_else(PoisonError::into_inner).clone();
-    Ok(Pass { bytes: Bytes(range.end - range.start), time, report })
+    let read = || {
+        take_short_turns();
+        let mut reader = BlockReader::new(options);
+        let first = run(&mut reader, &sources, 0..1, &slabs, look);
+        let begun = Instant::now();
+        first.and_then(|()| run(&mut reader, &sources, 1..sources.blocks.len(), &slabs, look))?;
+        let time = begun.elapsed();
+        let report = reader.report().lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Ok(Pass { bytes: Bytes(range.end - range.start), time, report })
+    };
+    std::thread::scope(|scope| {
+        let thread = Builder::new().name("loadline-pass".into()).spawn_scoped(scope, read);
+        let thread = thread.map_err(|e| DeviceError::Compute(format!("no thread to read: {e}")))?;
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
 }
 
 fn bytes(offset: u64, bytes: u64) -> BlockSource {
