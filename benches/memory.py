@@ -4,8 +4,8 @@
     memory.py LOADLINE FOLDER [--only step whole large] [--small FOLDER] [--large FOLDER] [--keep]
 
 LOADLINE is the built program. FOLDER gets random weights of true size, which are deleted once they are not needed:
-15 GB for `step` and `whole` (Wan 2.1 1.3B with all of UMT5-XXL), 32 GB for `large` (Wan 2.1 14B with two of the text
-encoder's 24 blocks). --small and --large name folders that are there already; --keep deletes nothing. Memory groups
+15 GB for `step` and `whole` (Wan 2.1 1.3B with all of UMT5-XXL), 41 GB for `large` (Wan 2.1 14B; 32 GB with two of the
+text encoder's 24 blocks, where the disk has no room for all). --small and --large name folders that are there already; --keep deletes nothing. Memory groups
 need the right to make them, see outside.py.
 
 A row's bound is what the bar allows, and its ratio is measured / bound: at most 1.00 meets it.
@@ -156,6 +156,10 @@ def synth(loadline, name, folder, *flags):
     return folder
 
 
+# What Wan 2.1 14B takes of a disk with all of its text encoder, and some room.
+LARGE_BYTES = 45 * 10**9
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("loadline")
@@ -179,9 +183,11 @@ def main():
         if not (args.small or args.keep):
             shutil.rmtree(model)
     if "large" in args.only:
-        cut = ["--layers", "text_encoder=2"]
+        whole = args.large or shutil.disk_usage(args.folder).free > LARGE_BYTES
+        cut = [] if whole else ["--layers", "text_encoder=2"]
         model = args.large or synth(args.loadline, "wan2.1-t2v-14b", args.folder / "large", *cut)
-        what = "Wan 2.1 14B with 2 of the 24 blocks of UMT5-XXL, one step from disk, 256x256, 5 frames"
+        text = "all of UMT5-XXL" if whole else "2 of the 24 blocks of UMT5-XXL"
+        what = f"Wan 2.1 14B with {text}, one step from disk, 256x256, 5 frames"
         flags = ["--size", "256x256", "--frames", "5", "--steps", "1", "--guidance", "1"]
         within(args.loadline, model, what, 3, 6, flags)
         if not (args.large or args.keep):
