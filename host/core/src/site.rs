@@ -144,8 +144,8 @@ pub struct SitePoint {
 const TIME_LEAST: f64 = 0.5;
 
 impl SitePoint {
-    /// The smaller and the larger of two shapes if their times cannot both be true: a shape that is at least as large in
-    /// every size takes no less time. Shapes that trade one size for another may.
+    /// The smaller and the larger of two shapes if their times cannot both be true: a shape that is at least as large
+    /// in every size takes no less time. Shapes that trade one size for another may.
     #[must_use]
     pub fn contradiction<'a>(&'a self, other: &'a Self) -> Option<(&'a Self, &'a Self)> {
         let within = |x: &Self, y: &Self| x.dims != y.dims && x.dims.iter().zip(&y.dims).all(|(x, y)| x <= y);

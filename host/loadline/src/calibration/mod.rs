@@ -39,8 +39,8 @@ pub const RUNS_LEAST: usize = 5;
 /// The share of the runs' factors that the interval holds.
 const HELD: f64 = 0.85;
 
-/// How much further out the ends lie, as a share: runs to come have shapes that none of these had.
-const OTHER_SHAPES: f64 = 0.01;
+/// How much further out the ends lie, as a share: runs to come have shapes that none of these had, and other hours.
+const OTHER_RUNS: f64 = 0.03;
 
 /// The longest start, as a share of the median stage's operations, and how many steps lead there.
 const START_MOST: f64 = 1.0;
@@ -100,7 +100,7 @@ pub fn levels(samples: &[StageSample], source: &str) -> (Vec<LevelPart>, Vec<Sca
         let start = start(&of_kind);
         let factors = factors(&of_kind, start);
         let (low, high) = shortest(&factors);
-        let (low, high) = (low * (1.0 - OTHER_SHAPES), high * (1.0 + OTHER_SHAPES));
+        let (low, high) = (low * (1.0 - OTHER_RUNS), high * (1.0 + OTHER_RUNS));
         let spread = Quantiles { p10: low, p50: nearest_rank(&factors, 0.5), p90: high };
         let (provenance, source) = (Provenance::Measured, source.to_owned());
         let start_ns = Some(Known { value: start, provenance, source: source.clone() });
@@ -202,7 +202,7 @@ mod tests {
         let start = level.start_ns.unwrap().value;
         assert!((start / 2e6 - 1.0).abs() < 0.05, "{start}");
         let Quantiles { p10, p50, p90 } = level.factor.spread;
-        let (low, high) = (p10 / (1.0 - OTHER_SHAPES), p90 / (1.0 + OTHER_SHAPES));
+        let (low, high) = (p10 / (1.0 - OTHER_RUNS), p90 / (1.0 + OTHER_RUNS));
         assert!((p50 - 1.3).abs() < 0.01 && high - low < 0.02, "{p10} {p50} {p90}");
     }
 

@@ -208,8 +208,8 @@ fn stopped(stop: &AtomicBool) -> Result<(), Error> {
     if stop.load(Ordering::Relaxed) { Err(Error::Stopped) } else { Ok(()) }
 }
 
-/// Times every shape of every operation, in rounds that begin with the anchor. Shapes whose times contradict each other,
-/// since something else took the machine when one of them had its turn, have more turns.
+/// Times every shape of every operation, in rounds that begin with the anchor. Shapes whose times contradict each
+/// other, since something else took the machine when one of them had its turn, have more turns.
 fn operations(
     all: &[(Kind, [u64; 4])],
     caller: &mut Caller<impl Rig>,
