@@ -5,15 +5,25 @@ use loadline_core::DType;
 /// So many elements are looked at by a loop without a way out, of which the compiler makes vectors.
 const PIECE: usize = 4096;
 
-/// The first element that is NaN or infinite, whose exponent is all ones, and which of the two it is. In blocks that
-/// share scales these are what can be no number, so that the first element of a block stands for all of it.
-pub(crate) fn first_bad(bytes: &[u8], dtype: DType) -> Option<(usize, &'static str)> {
+/// The bytes of an element of a plain type, and the bits that are all ones in one that is NaN or infinite.
+pub(crate) const fn bits(dtype: DType) -> Option<(usize, u32)> {
     match dtype {
-        DType::F32 => first(bytes, |b| u32::from_le_bytes(b) & 0x7f80_0000 == 0x7f80_0000),
-        DType::Bf16 => first(bytes, |b| u16::from_le_bytes(b) & 0x7f80 == 0x7f80),
-        DType::F16 => first(bytes, |b| u16::from_le_bytes(b) & 0x7c00 == 0x7c00),
-        DType::F8E4M3 => return first(bytes, |[b]: [u8; 1]| b & 0x7f == 0x7f).map(|at| (at, "NaN")),
-        _ => return first_block(bytes, dtype),
+        DType::F32 => Some((4, 0x7f80_0000)),
+        DType::Bf16 => Some((2, 0x7f80)),
+        DType::F16 => Some((2, 0x7c00)),
+        DType::F8E4M3 => Some((1, 0x7f)),
+        _ => None,
+    }
+}
+
+/// The first element that is NaN or infinite, and which of the two it is. In blocks that share scales these are what
+/// can be no number, so that the first element of a block stands for all of it.
+pub(crate) fn first_bad(bytes: &[u8], dtype: DType) -> Option<(usize, &'static str)> {
+    match bits(dtype) {
+        Some((4, bits)) => first(bytes, |b| u32::from_le_bytes(b) & bits == bits),
+        Some((2, bits)) => first(bytes, |b| u32::from(u16::from_le_bytes(b)) & bits == bits),
+        Some((_, bits)) => return first(bytes, |[b]: [u8; 1]| u32::from(b) & bits == bits).map(|at| (at, "NaN")),
+        None => return first_block(bytes, dtype),
     }
     .map(|at| (at, name(bytes, dtype, at)))
 }

@@ -2,6 +2,8 @@
 
 use loadline_core::DType;
 
+use crate::finite::bits;
+
 /// What goes to memory at once.
 const LINE: usize = 64;
 
@@ -23,13 +25,11 @@ pub(crate) fn copy(from: &[u8], to: &mut [u8]) {
 /// # Panics
 /// If the lengths differ.
 pub(crate) fn copy_checked(from: &[u8], to: &mut [u8], dtype: DType) -> Option<bool> {
-    // These bits are all ones in what is no number.
-    match dtype {
-        DType::F32 => copy_elements::<4>(from, to, Some(0x7f80_0000)),
-        DType::Bf16 => copy_elements::<2>(from, to, Some(0x7f80)),
-        DType::F16 => copy_elements::<2>(from, to, Some(0x7c00)),
-        DType::F8E4M3 => copy_elements::<1>(from, to, Some(0x7f)),
-        _ => copy_elements::<1>(from, to, None),
+    match bits(dtype) {
+        Some((4, bits)) => copy_elements::<4>(from, to, Some(bits)),
+        Some((2, bits)) => copy_elements::<2>(from, to, Some(bits)),
+        Some((_, bits)) => copy_elements::<1>(from, to, Some(bits)),
+        None => copy_elements::<1>(from, to, None),
     }
 }
 

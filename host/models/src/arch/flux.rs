@@ -9,7 +9,7 @@ mod block;
 pub(super) use block::gated;
 pub use block::{double_block, single_block};
 
-use loadline_core::{ActClass, DType};
+use loadline_core::DType;
 
 use super::common::{Out, THETA, fill_angles, plain, two_layers};
 use super::wan_dit::{Rotary, timestep_features};
@@ -146,15 +146,9 @@ pub fn rotary<B: Backend>(
     [rows, columns]: [usize; 2],
 ) -> Result<Rotary<B::Data>, OpError> {
     let half = config.attention_head_dim / 2;
-    let mut table = |function: fn(f64) -> f64| {
-        ops.within(ActClass::Embeddings, |ops| {
-            ops.filled(&[text + rows * columns, half], &mut |out| {
-                fill_rotary(config.axes_dims_rope, text, columns, function, out);
-                Ok(())
-            })
-        })
-    };
-    Ok(Rotary { cos: table(f64::cos)?, sin: table(f64::sin)? })
+    Rotary::tables(ops, [text + rows * columns, half], |function, out| {
+        fill_rotary(config.axes_dims_rope, text, columns, function, out);
+    })
 }
 
 fn fill_rotary(axes: [usize; 3], text: usize, columns: usize, function: fn(f64) -> f64, out: &mut [f32]) {

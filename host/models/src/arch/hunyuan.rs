@@ -6,7 +6,7 @@
 //! and modulation run in f32 whatever the compute type is, which is at least as exact as the reference. Not here: the
 //! models that start from a picture.
 
-use loadline_core::{ActClass, DType};
+use loadline_core::DType;
 
 use super::common::{Out, affine, fill_angles, layer, plain};
 use super::flux::{self, EPS, Joint, gated};
@@ -126,15 +126,7 @@ pub fn rotary<B: Backend>(
     text: usize,
 ) -> Result<Rotary<B::Data>, OpError> {
     let half = config.attention_head_dim / 2;
-    let mut table = |function: fn(f64) -> f64| {
-        ops.within(ActClass::Embeddings, |ops| {
-            ops.filled(&[grid.tokens() + text, half], &mut |out| {
-                fill_rotary(config, grid, function, out);
-                Ok(())
-            })
-        })
-    };
-    Ok(Rotary { cos: table(f64::cos)?, sin: table(f64::sin)? })
+    Rotary::tables(ops, [grid.tokens() + text, half], |function, out| fill_rotary(config, grid, function, out))
 }
 
 fn fill_rotary(config: &HunyuanVideoConfig, grid: Patches, function: fn(f64) -> f64, out: &mut [f32]) {

@@ -7,11 +7,11 @@
 //! well and masks them. Not here: the encoder, which text to video does not use; its blocks are listed all the same,
 //! because the checkpoint has them.
 
-use super::common::{Out, affine, convolve, doubled_in_time, plain};
+use super::common::{Out, convolve, doubled_in_time, plain};
+use super::kl_vae::{attention_of, normed, resnet_of};
 use crate::ops::{Backend, Bias, BlockWeights, ConvSpec, OpError, Ops, Tensor};
 use crate::params::HunyuanVideoVaeConfig;
 
-const EPS: f32 = 1e-6;
 /// Latent frames of a batch, and of the step from one to the next; fixed in the reference unless it is told otherwise.
 const BATCH: usize = 4;
 const STEP: usize = 3;
@@ -93,7 +93,7 @@ pub fn decode_tail<B: Backend>(
     weights: &BlockWeights<B::Weight>,
     x: Tensor<B::Data>,
 ) -> Out<B> {
-    let n = normed(ops, config, weights, "decoder.conv_norm_out", true, &x)?;
+    let n = normed(ops, config.norm_num_groups, weights, "decoder.conv_norm_out", true, &x)?;
     drop(x);
     causal(ops, weights, "decoder.conv_out", n)
 }
@@ -122,19 +122,6 @@ fn framed<B: Backend>(ops: &mut Ops<B>, x: Tensor<B::Data>) -> Out<B> {
     ops.concat_channels(&[&top, &wide, &bottom])?.reshaped(&[t, h + 2, w + 2, c])
 }
 
-fn normed<B: Backend>(
-    ops: &mut Ops<B>,
-    config: &HunyuanVideoVaeConfig,
-    weights: &BlockWeights<B::Weight>,
-    name: &str,
-    silu: bool,
-    x: &Tensor<B::Data>,
-) -> Out<B> {
-    let (w, b) = affine(weights, name)?;
-    ops.group_norm(x, w, b, config.norm_num_groups, EPS, silu)
-}
-
-/// Two normed causal convolutions with a shortcut.
 fn resnet<B: Backend>(
     ops: &mut Ops<B>,
     config: &HunyuanVideoVaeConfig,
@@ -142,17 +129,8 @@ fn resnet<B: Backend>(
     name: &str,
     x: Tensor<B::Data>,
 ) -> Out<B> {
-    let part = |part: &str| format!("{name}.{part}");
-    let n = normed(ops, config, weights, &part("norm1"), true, &x)?;
-    let y = causal(ops, weights, &part("conv1"), n)?;
-    let n = normed(ops, config, weights, &part("norm2"), true, &y)?;
-    drop(y);
-    let out = causal(ops, weights, &part("conv2"), n)?;
-    let shortcut = match weights.optional(&part("conv_shortcut.conv.weight")) {
-        Some(_) => plain(ops, weights, &part("conv_shortcut.conv"), &x)?,
-        None => x,
-    };
-    ops.add_assign(out, &shortcut)
+    let conv = |ops: &mut Ops<B>, name: &str, x: Tensor<B::Data>| causal(ops, weights, name, x);
+    resnet_of(ops, config.norm_num_groups, weights, (name, "conv_shortcut.conv"), x, conv)
 }
 
 /// Self-attention with one head over the pixels of a frame and of those before it.
@@ -163,27 +141,18 @@ fn attention<B: Backend>(
     name: &str,
     x: &Tensor<B::Data>,
 ) -> Out<B> {
-    let (shape, channels) = (x.shape.clone(), x.channels());
-    let part = |part: &str| format!("{name}.{part}");
-    let n = normed(ops, config, weights, &part("group_norm"), false, x)?;
-    let n = n.reshaped(&[x.rows(), channels])?;
-    let mut project = |name: &str| plain(ops, weights, &part(name), &n);
-    let (q, k, v) = (project("to_q")?, project("to_k")?, project("to_v")?);
-    drop(n);
-    let (frames, scale) = (shape[0], 1.0 / (channels as f32).sqrt());
-    let pixels = q.rows() / frames.max(1);
-    let mut parts = Vec::with_capacity(frames);
-    for i in 0..frames {
-        let (own, seen) = (ops.view_rows(&q, i * pixels, pixels)?, (i + 1) * pixels);
-        let (k, v) = (ops.view_rows(&k, 0, seen)?, ops.view_rows(&v, 0, seen)?);
-        parts.push(ops.attention(&own, &k, &v, 1, scale, seen, Bias::None)?);
-    }
-    drop((q, k, v));
-    let attended = ops.concat(&parts.iter().collect::<Vec<_>>())?;
-    drop(parts);
-    let out = plain(ops, weights, &part("to_out.0"), &attended)?.reshaped(&shape)?;
-    drop(attended);
-    ops.add_assign(out, x)
+    let frames = x.shape[0];
+    attention_of(ops, config.norm_num_groups, weights, name, x, |ops, [q, k, v], scale| {
+        let pixels = q.rows() / frames.max(1);
+        let mut parts = Vec::with_capacity(frames);
+        for i in 0..frames {
+            let (own, seen) = (ops.view_rows(&q, i * pixels, pixels)?, (i + 1) * pixels);
+            let (k, v) = (ops.view_rows(&k, 0, seen)?, ops.view_rows(&v, 0, seen)?);
+            parts.push(ops.attention(&own, &k, &v, 1, scale, seen, Bias::None)?);
+        }
+        drop((q, k, v));
+        ops.concat(&parts.iter().collect::<Vec<_>>())
+    })
 }
 
 #[cfg(test)]

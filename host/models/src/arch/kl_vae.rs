@@ -86,24 +86,46 @@ pub fn decode_tail<B: Backend>(
     weights: &BlockWeights<B::Weight>,
     x: Tensor<B::Data>,
 ) -> Out<B> {
-    let n = normed(ops, config, weights, "decoder.conv_norm_out", true, &x)?;
+    let n = normed(ops, config.norm_num_groups, weights, "decoder.conv_norm_out", true, &x)?;
     drop(x);
     convolve(ops, weights, "decoder.conv_out", &n, None, SAME)
 }
 
-fn normed<B: Backend>(
+/// A group norm by its name.
+pub(super) fn normed<B: Backend>(
     ops: &mut Ops<B>,
-    config: &KlVaeConfig,
+    groups: usize,
     weights: &BlockWeights<B::Weight>,
     name: &str,
     silu: bool,
     x: &Tensor<B::Data>,
 ) -> Out<B> {
     let (w, b) = affine(weights, name)?;
-    ops.group_norm(x, w, b, config.norm_num_groups, EPS, silu)
+    ops.group_norm(x, w, b, groups, EPS, silu)
 }
 
-/// Two normed convolutions with a shortcut.
+/// Two normed convolutions with a shortcut. Also HunyuanVideo's, whose convolutions and shortcuts are others.
+pub(super) fn resnet_of<B: Backend>(
+    ops: &mut Ops<B>,
+    groups: usize,
+    weights: &BlockWeights<B::Weight>,
+    (name, shortcut): (&str, &str),
+    x: Tensor<B::Data>,
+    conv: impl Fn(&mut Ops<B>, &str, Tensor<B::Data>) -> Out<B>,
+) -> Out<B> {
+    let part = |part: &str| format!("{name}.{part}");
+    let n = normed(ops, groups, weights, &part("norm1"), true, &x)?;
+    let y = conv(ops, &part("conv1"), n)?;
+    let n = normed(ops, groups, weights, &part("norm2"), true, &y)?;
+    drop(y);
+    let out = conv(ops, &part("conv2"), n)?;
+    let shortcut = match weights.optional(&part(&format!("{shortcut}.weight"))) {
+        Some(_) => plain(ops, weights, &part(shortcut), &x)?,
+        None => x,
+    };
+    ops.add_assign(out, &shortcut)
+}
+
 fn resnet<B: Backend>(
     ops: &mut Ops<B>,
     config: &KlVaeConfig,
@@ -111,22 +133,33 @@ fn resnet<B: Backend>(
     name: &str,
     x: Tensor<B::Data>,
 ) -> Out<B> {
-    let part = |part: &str| format!("{name}.{part}");
-    let n = normed(ops, config, weights, &part("norm1"), true, &x)?;
-    let y = convolve(ops, weights, &part("conv1"), &n, None, SAME)?;
-    drop(n);
-    let n = normed(ops, config, weights, &part("norm2"), true, &y)?;
-    drop(y);
-    let out = convolve(ops, weights, &part("conv2"), &n, None, SAME)?;
-    drop(n);
-    let shortcut = match weights.optional(&part("conv_shortcut.weight")) {
-        Some(_) => plain(ops, weights, &part("conv_shortcut"), &x)?,
-        None => x,
-    };
-    ops.add_assign(out, &shortcut)
+    let conv = |ops: &mut Ops<B>, name: &str, x: Tensor<B::Data>| convolve(ops, weights, name, &x, None, SAME);
+    resnet_of(ops, config.norm_num_groups, weights, (name, "conv_shortcut"), x, conv)
 }
 
-/// Self-attention with one head over all pixels.
+/// Self-attention with one head over pixels: `attend` takes queries, keys, values and their scale. Also HunyuanVideo's,
+/// which does not see later frames.
+pub(super) fn attention_of<B: Backend>(
+    ops: &mut Ops<B>,
+    groups: usize,
+    weights: &BlockWeights<B::Weight>,
+    name: &str,
+    x: &Tensor<B::Data>,
+    attend: impl FnOnce(&mut Ops<B>, [Tensor<B::Data>; 3], f32) -> Out<B>,
+) -> Out<B> {
+    let (shape, channels) = (x.shape.clone(), x.channels());
+    let part = |part: &str| format!("{name}.{part}");
+    let n = normed(ops, groups, weights, &part("group_norm"), false, x)?;
+    let n = n.reshaped(&[x.rows(), channels])?;
+    let mut project = |name: &str| plain(ops, weights, &part(name), &n);
+    let inputs = [project("to_q")?, project("to_k")?, project("to_v")?];
+    drop(n);
+    let attended = attend(ops, inputs, 1.0 / (channels as f32).sqrt())?;
+    let out = plain(ops, weights, &part("to_out.0"), &attended)?.reshaped(&shape)?;
+    drop(attended);
+    ops.add_assign(out, x)
+}
+
 fn attention<B: Backend>(
     ops: &mut Ops<B>,
     config: &KlVaeConfig,
@@ -134,16 +167,7 @@ fn attention<B: Backend>(
     name: &str,
     x: &Tensor<B::Data>,
 ) -> Out<B> {
-    let (shape, channels) = (x.shape.clone(), x.channels());
-    let part = |part: &str| format!("{name}.{part}");
-    let n = normed(ops, config, weights, &part("group_norm"), false, x)?;
-    let n = n.reshaped(&[x.rows(), channels])?;
-    let mut project = |name: &str| plain(ops, weights, &part(name), &n);
-    let (q, k, v) = (project("to_q")?, project("to_k")?, project("to_v")?);
-    drop(n);
-    let attended = ops.attention(&q, &k, &v, 1, 1.0 / (channels as f32).sqrt(), k.rows(), Bias::None)?;
-    drop((q, k, v));
-    let out = plain(ops, weights, &part("to_out.0"), &attended)?.reshaped(&shape)?;
-    drop(attended);
-    ops.add_assign(out, x)
+    attention_of(ops, config.norm_num_groups, weights, name, x, |ops, [q, k, v], scale| {
+        ops.attention(&q, &k, &v, 1, scale, k.rows(), Bias::None)
+    })
 }

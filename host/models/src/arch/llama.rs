@@ -4,7 +4,7 @@
 //! one head of keys and values. The rotary tables are f32, which is at least as exact as the reference. Not here: the
 //! last norm, which nobody reads who takes the states of an earlier layer.
 
-use loadline_core::{ActClass, DType};
+use loadline_core::DType;
 
 use super::common::{Out, fill_angles, layer as linear, plain};
 use super::t5::replace;
@@ -31,17 +31,11 @@ pub fn start<B: Backend>(
     compute: DType,
 ) -> Result<State<B::Data>, OpError> {
     let (tokens, half) = (rows.rows(), config.head_dim / 2);
-    let mut table = |function: fn(f64) -> f64| {
-        ops.within(ActClass::Embeddings, |ops| {
-            ops.filled(&[tokens, half], &mut |out| {
-                for (position, row) in out.chunks_exact_mut(half.max(1)).enumerate() {
-                    fill_angles(row, function, config.rope_theta, &[(position, config.head_dim)]);
-                }
-                Ok(())
-            })
-        })
-    };
-    let rotary = Rotary { cos: table(f64::cos)?, sin: table(f64::sin)? };
+    let rotary = Rotary::tables(ops, [tokens, half], |function, out| {
+        for (position, row) in out.chunks_exact_mut(half.max(1)).enumerate() {
+            fill_angles(row, function, config.rope_theta, &[(position, config.head_dim)]);
+        }
+    })?;
     Ok(State { hidden: ops.cast(rows, compute)?, rotary })
 }
 

@@ -9,7 +9,7 @@ mod embed;
 pub use block::{block, vace_block};
 pub use embed::{Inputs, Patches, rotary, start, timestep_features};
 
-use loadline_core::DType;
+use loadline_core::{ActClass, DType};
 
 use crate::ops::{Activation, Backend, BlockWeights, Modulation, OpError, Ops, Tensor};
 use crate::params::WanDitConfig;
@@ -41,6 +41,25 @@ pub struct Rotary<D> {
     pub cos: Tensor<D>,
     /// Sines.
     pub sin: Tensor<D>,
+}
+
+impl<D> Rotary<D> {
+    /// The tables that `fill` fills for a function of angles, f32 `[tokens, half]`, kept as embeddings.
+    pub(super) fn tables<B: Backend<Data = D>>(
+        ops: &mut Ops<B>,
+        [tokens, half]: [usize; 2],
+        fill: impl Fn(fn(f64) -> f64, &mut [f32]),
+    ) -> Result<Self, OpError> {
+        let mut table = |function: fn(f64) -> f64| {
+            ops.within(ActClass::Embeddings, |ops| {
+                ops.filled(&[tokens, half], &mut |out| {
+                    fill(function, out);
+                    Ok(())
+                })
+            })
+        };
+        Ok(Self { cos: table(f64::cos)?, sin: table(f64::sin)? })
+    }
 }
 
 /// The velocities `[channels, frames, height, width]` in f32 from a branch that has passed all blocks,

@@ -131,15 +131,7 @@ pub fn rotary<B: Backend>(
     text: usize,
 ) -> Result<Rotary<B::Data>, OpError> {
     let dim = config.attention_head_dim;
-    let mut table = |function: fn(f64) -> f64| {
-        ops.within(ActClass::Embeddings, |ops| {
-            ops.filled(&[text + grid.tokens(), dim / 2], &mut |out| {
-                fill_rotary(dim, grid, text, function, out);
-                Ok(())
-            })
-        })
-    };
-    Ok(Rotary { cos: table(f64::cos)?, sin: table(f64::sin)? })
+    Rotary::tables(ops, [text + grid.tokens(), dim / 2], |function, out| fill_rotary(dim, grid, text, function, out))
 }
 
 fn fill_rotary(dim: usize, grid: Patches, text: usize, function: fn(f64) -> f64, out: &mut [f32]) {

@@ -1,6 +1,6 @@
 //! What happens before the first block: patches, time, prompt and picture.
 
-use loadline_core::{ActClass, DType};
+use loadline_core::DType;
 
 use super::{Branch, Rotary};
 use crate::ops::{Activation, Backend, BlockWeights, OpError, Ops, Tensor};
@@ -54,17 +54,11 @@ pub fn rotary<B: Backend>(
     batch: usize,
 ) -> Result<Rotary<B::Data>, OpError> {
     let half = config.attention_head_dim / 2;
-    let mut table = |function: fn(f64) -> f64| {
-        ops.within(ActClass::Embeddings, |ops| {
-            ops.filled(&[batch * grid.tokens(), half], &mut |out| {
-                for member in out.chunks_exact_mut((grid.tokens() * half).max(1)) {
-                    fill_rotary(config.attention_head_dim, grid, function, member);
-                }
-                Ok(())
-            })
-        })
-    };
-    Ok(Rotary { cos: table(f64::cos)?, sin: table(f64::sin)? })
+    Rotary::tables(ops, [batch * grid.tokens(), half], |function, out| {
+        for member in out.chunks_exact_mut((grid.tokens() * half).max(1)) {
+            fill_rotary(config.attention_head_dim, grid, function, member);
+        }
+    })
 }
 
 fn fill_rotary(head_dim: usize, grid: Patches, function: fn(f64) -> f64, out: &mut [f32]) {
